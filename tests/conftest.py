@@ -1,0 +1,16 @@
+"""What every test needs before Django loads: an environment of its own, and none of the developer's."""
+
+import os
+
+for name in [n for n in os.environ if n.startswith(("VATEL_", "AGENT_LLM_", "SANDBOX_"))]:
+    del os.environ[name]
+os.environ |= {
+    "DEBUG": "1",
+    "SECRET_KEY": "a key for tests, long enough and of many different characters 0123456789",
+    "DATABASE_PATH": ":memory:",
+    # Discard: nothing listens there, so a test that forgets its transport fails at once.
+    "VATEL_BASE_URL": "http://127.0.0.1:9",
+    "VATEL_API_KEY": "test-api-key-that-must-never-be-seen",
+    "VATEL_AGENTS": "5a1c0e5e-0000-4000-8000-000000000001=Concierge",
+    "VATEL_MEDIA_ORIGINS": "ws://127.0.0.1:7880",
+}
