@@ -1,0 +1,1 @@
+"""A stand-in for the voice platform that runs on one machine: `python -m sandbox`."""
