@@ -1,0 +1,27 @@
+"""Benchmarks: `python -m bench NAME [--json]` prints a table for people, or one JSON object."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from bench import call, page
+from bench.figures import Figure, table
+
+BENCHMARKS = {"call": call.measure, "page": page.measure}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Measures the product as it is shipped."
+    )
+    parser.add_argument("name", choices=BENCHMARKS, help="call: a caller's waits; page: what a browser loads")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout instead of a table")
+    parser.add_argument("--calls", type=int, default=12, help="call: how many calls (default 12)")
+    arguments = parser.parse_args()
+    figures: list[Figure] = BENCHMARKS[arguments.name](arguments)
+    print(json.dumps({f.name: f.value for f in figures}) if arguments.json else table(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""A caller in a browser: opens the talk page, speaks WAV files into its microphone, hears what it plays."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+from tests.e2e.ear import Sound
+
+HERE = Path(__file__).parent
+SPEECH = HERE / "speech"
+PATIENCE_MS = 30_000  # a machine with two busy cores is slow, not wrong
+
+FLAGS = [
+    "--no-sandbox",  # CI runs as root
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+FAKE_DEVICES = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """When a sentence started and ended, on the page's clock (ms, `performance.now`)."""
+
+    starts: float
+    ends: float
+
+
+def give_voice(context: BrowserContext) -> None:
+    """Pages of this context get a microphone that speaks on cue."""
+    context.add_init_script(path=HERE / "microphone.js")
+
+
+def give_ears(context: BrowserContext) -> None:
+    """Pages of this context keep what they play."""
+    context.add_init_script(path=HERE / "ear.js")
+    # The page's CSP allows scripts from its own origin only, so the worklet comes from there.
+    context.route("**/__ear-worklet.js", lambda route: route.fulfill(path=HERE / "ear-worklet.js"))
+
+
+class Caller:
+    """What a visitor does on the talk page, in a visitor's words."""
+
+    def __init__(self, page: Page, url: str) -> None:
+        self.page = page
+        self.url = url
+        self.main = page.locator("#talk")
+        self.status = page.get_by_role("status")
+        self.alert = page.get_by_role("alert")
+        self.start_button = page.get_by_role("button", name="Start talking")
+        self.hang_up_button = page.get_by_role("button", name="Hang up")
+        self.captions = page.get_by_role("log", name="Captions")
+
+    def open(self) -> Caller:
+        self.page.goto(self.url)
+        return self
+
+    def start(self) -> Caller:
+        self.start_button.click()
+        return self
+
+    def expect_state(self, state: str, timeout_ms: float = PATIENCE_MS) -> None:
+        expect(self.main).to_have_attribute("data-state", re.compile(f"^({state})$"), timeout=timeout_ms)
+
+    def call(self) -> Caller:
+        """Open the page, start a call and wait until the greeting has been spoken to its end."""
+        self.open().start()
+        self.expect_state("live")
+        self.expect_turns("agent", 1)
+        return self
+
+    def hang_up(self) -> None:
+        self.hang_up_button.click()
+        self.expect_state("ended")
+
+    def say(self, name: str, *, to_the_end: bool = True) -> Said:
+        """Speak speech/NAME.wav."""
+        wav = base64.b64encode((SPEECH / f"{name}.wav").read_bytes()).decode()
+        times = self.page.evaluate("wav => window.microphone.say(wav)", wav)
+        if to_the_end:
+            self.page.evaluate("() => window.microphone.finished")
+        return Said(times["starts"], times["ends"])
+
+    def ask(self, name: str) -> str:
+        """Speak a sentence, and wait for the agent's next complete reply; returns its text."""
+        before = self.turns("agent").count()
+        self.say(name)
+        self.expect_turns("agent", before + 1)
+        return self.turn_texts("agent")[before]
+
+    def turns(self, role: str, *, final: bool = True) -> Locator:
+        state = '[data-final="true"]' if final else ""
+        return self.captions.locator(f'li[data-role="{role}"]{state}')
+
+    def turn_texts(self, role: str) -> list[str]:
+        return [text.strip() for text in self.turns(role).locator("[data-text]").all_inner_texts()]
+
+    def expect_turns(self, role: str, at_least: int) -> None:
+        """Wait for so many complete turns of "caller" or "agent", and for an agent that has said its say."""
+        expect(self.turns(role).nth(at_least - 1)).to_be_attached(timeout=PATIENCE_MS)
+
+    def expect_said(self, role: str, pattern: str) -> None:
+        """Wait for a complete turn whose text matches `pattern` (case ignored)."""
+        wanted = self.turns(role).filter(has_text=re.compile(pattern, re.IGNORECASE))
+        expect(wanted.first).to_be_attached(timeout=PATIENCE_MS)
+
+    def tool(self, name: str, state: str = "done") -> Locator:
+        return self.page.locator(f'li[data-tool="{name}"][data-state="{state}"]')
+
+    def heard(self) -> Sound:
+        """All that the page has played so far."""
+        return Sound.from_page(self.page.evaluate("() => window.ear.take()"))
+
+    def now_ms(self) -> float:
+        return float(self.page.evaluate("() => performance.now()"))
+
+    def expect_audible(self, since_ms: float) -> None:
+        """Wait until the page plays something loud after the page's time `since_ms`."""
+        self._expect_level(since_ms, loud=True)
+
+    def expect_silent(self, since_ms: float) -> None:
+        """Wait until the last half second of what the page plays is silent."""
+        self._expect_level(since_ms, loud=False)
+
+    def _expect_level(self, since_ms: float, *, loud: bool) -> None:
+        self.page.wait_for_function(
+            "([since, loud]) => window.ear.isLoud(since) === loud", arg=[since_ms, loud], timeout=PATIENCE_MS
+        )

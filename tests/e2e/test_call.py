@@ -1,0 +1,82 @@
+"""A call, heard from both ends."""
+
+from __future__ import annotations
+
+import re
+import wave
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import Page, expect
+
+from tests.e2e.caller import FAKE_DEVICES, SPEECH, Caller
+from tests.e2e.conftest import Launch, NewContext
+from tests.e2e.ear import likeness
+from tests.e2e.servers import Site
+
+LEAD_IN_S = 12  # the greeting is over by then: the file plays from the moment the microphone opens
+
+
+def microphone_file(folder: Path) -> Path:
+    """A WAV (48 kHz, mono, 16 bit) that Chromium takes for its microphone: quiet, a question, quiet."""
+    with wave.open(str(SPEECH / "weather.wav")) as source:
+        speech = np.frombuffer(source.readframes(source.getnframes()), "<i2").astype(np.float64)
+        ratio = 48000 // source.getframerate()
+    upsampled = np.interp(np.arange(len(speech) * ratio) / ratio, np.arange(len(speech)), speech)
+    noise = np.random.default_rng(0).normal(0, 20, 48000 * (LEAD_IN_S + 30))
+    noise[48000 * LEAD_IN_S :][: len(upsampled)] += upsampled
+    path = folder / "microphone.wav"
+    with wave.open(str(path), "wb") as out:
+        out.setparams((1, 2, 48000, 0, "NONE", ""))
+        out.writeframes(noise.astype("<i2").tobytes())
+    return path
+
+
+def test_whole_call_is_heard_captioned_and_logged(
+    launch: Launch, new_context: NewContext, site: Site, staff: Page, tmp_path: Path
+) -> None:
+    browser = launch(*FAKE_DEVICES, f"--use-file-for-fake-audio-capture={microphone_file(tmp_path)}%noloop")
+    caller = Caller(new_context(browser, voice=False).new_page(), site.url)
+
+    caller.call()
+    greeting = caller.turn_texts("agent")[0]
+    assert likeness(greeting, caller.heard().words()) >= 0.8
+
+    caller.expect_said("caller", "weather.*paris")
+    asked_ms = caller.now_ms()
+    caller.expect_turns("agent", 2)
+    answer = caller.turn_texts("agent")[-1]
+    assert re.search("paris", answer, re.IGNORECASE)
+    assert likeness(answer, caller.heard().since(asked_ms - 1500).words()) >= 0.8
+
+    question = caller.turn_texts("caller")[-1]
+    caller.hang_up()
+
+    staff.get_by_role("link", name="Voice sessions").first.click()
+    expect(staff.locator("#result_list")).to_contain_text("Concierge")
+    staff.locator("#result_list tbody tr").first.get_by_role("link").first.click()
+    transcript = staff.locator("#transcript")
+    for text in (greeting, question, answer):
+        expect(transcript).to_contain_text(text)
+
+
+def test_barge_in_silences_the_agent_and_keeps_only_what_was_heard(caller: Caller) -> None:
+    caller.call()
+    caller.say("long_question")
+    speaking = caller.turns("agent", final=False).nth(1)
+    expect(speaking).to_be_attached()
+    # Words on the page are in step with the voice: wait until a few of them have been heard.
+    expect(speaking.locator("[data-text]")).to_have_text(re.compile(r"(\S+\s+){4}"))
+
+    spoken = caller.say("long_question", to_the_end=False)
+    caller.expect_silent(spoken.starts)
+    assert caller.now_ms() < spoken.ends, "the agent fell silent only after the caller had finished"
+
+    cut = caller.captions.locator('li[data-role="agent"][data-cut][data-final="true"]').first
+    expect(cut).to_be_attached()
+    text = cut.locator("[data-text]").inner_text()
+    heard = caller.heard().since(0).words()
+    assert likeness(text, heard) >= 0.7
+    caller.expect_turns("agent", 3)
+    whole = caller.turn_texts("agent")[-1]
+    assert len(text) < len(whole), "the same question is answered again in full, so the cut answer is shorter"
