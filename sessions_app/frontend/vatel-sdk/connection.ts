@@ -1,0 +1,351 @@
+/** One call in one LiveKit room, from joining to leaving. Never used twice. */
+
+import {
+  ConnectionError,
+  ConnectionErrorReason,
+  ConnectionState,
+  type DisconnectReason,
+  type RemoteTrack,
+  type Room,
+  RoomEvent,
+  type RoomOptions,
+  Track,
+} from "livekit-client";
+import { NotConnectedError, PlaybackBlockedError, VatelConnectError } from "./errors";
+import { Inbox, MAX_MESSAGE_LENGTH } from "./inbox";
+import {
+  type MessageData,
+  type MessageOf,
+  type MessageType,
+  type UnknownMessage,
+  type VatelMessage,
+  WEBRTC_MESSAGES_TOPIC,
+} from "./messages";
+import { Microphone } from "./microphone";
+
+/** LiveKit's own limits leave gaps: a server that answers 404 is tried again for ever. */
+export const SIGNALLING_LIMIT_MS = 10_000;
+export const MEDIA_LIMIT_MS = 15_000;
+
+/** The news that the agent left travels another way than its last messages, and may overtake them. */
+export const FAREWELL_MS = 500;
+
+/** A full reconnection takes every participant away; the agent may be back some seconds later than we are. */
+export const AGENT_RETURN_MS = 10_000;
+
+/** LiveKit tells false, true, false within milliseconds when playback is blocked. */
+export const PLAYBACK_SETTLE_MS = 200;
+
+const ROOM_OPTIONS: RoomOptions = {
+  adaptiveStream: false,
+  dynacast: false,
+  disconnectOnPageLeave: true,
+  stopLocalTrackOnUnpublish: true,
+  // In bytes, of which a UTF-16 unit takes up to three.
+  dataStream: { maxPayloadByteLength: 3 * MAX_MESSAGE_LENGTH },
+};
+
+export interface ConnectionOwner {
+  deliver(message: VatelMessage | UnknownMessage): void;
+  /** All is closed. Comes before `disconnected`, so that its handlers can connect again. */
+  ended(): void;
+}
+
+export class Connection {
+  readonly microphone: Microphone;
+  readonly #room: Room;
+  readonly #container: HTMLElement | undefined;
+  readonly #owner: ConnectionOwner;
+  readonly #inbox: Inbox;
+  readonly #voices = new Map<RemoteTrack, HTMLMediaElement>();
+  readonly #startAudio: () => Promise<void>;
+  #giveUp!: (failure: VatelConnectError) => void;
+  readonly #givenUp = new Promise<never>((_, reject) => {
+    this.#giveUp = reject;
+  });
+  #outbox: Promise<unknown> = Promise.resolve();
+  #leaving: Promise<void> | undefined;
+  #ended: Promise<void> | undefined;
+  #signalled = false;
+  #joined = false;
+  #reconnecting = false;
+  #blocked = false;
+  #agentWasHere = false;
+  #agentLeft = false;
+  #dropped = 0;
+  #limit: ReturnType<typeof setTimeout> | undefined;
+  #farewell: ReturnType<typeof setTimeout> | undefined;
+  #settling: ReturnType<typeof setTimeout> | undefined;
+
+  constructor(
+    createRoom: (options: RoomOptions) => Room,
+    container: HTMLElement | undefined,
+    owner: ConnectionOwner,
+  ) {
+    const room = createRoom(ROOM_OPTIONS);
+    this.#room = room;
+    this.#container = container;
+    this.#owner = owner;
+    this.#inbox = new Inbox(
+      (message) => owner.deliver(message),
+      (why) => {
+        this.#dropped += 1;
+        this.#tell("message_dropped", { count: this.#dropped, why });
+      },
+    );
+    this.microphone = new Microphone(room, (type) => this.#tell(type, {}));
+    // LiveKit calls `startAudio` as a listener too, where its refusal would be an unhandled rejection. Nothing is lost:
+    // it tells each refusal as AudioPlaybackStatusChanged.
+    const startAudio = room.startAudio;
+    this.#startAudio = startAudio;
+    room.startAudio = () => startAudio().catch(() => {});
+    // `join` races against it; on its own it is not an error that nobody handled.
+    this.#givenUp.catch(() => {});
+  }
+
+  get state(): ConnectionState {
+    if (this.#leaving) return ConnectionState.Disconnected;
+    return this.#joined ? this.#room.state : ConnectionState.Connecting;
+  }
+
+  /** In the call, and not leaving it. */
+  get joined(): boolean {
+    return this.#joined && !this.#leaving;
+  }
+
+  /** Done when all is closed; undefined as long as nothing ends the call. */
+  get leaving(): Promise<void> | undefined {
+    return this.#leaving;
+  }
+
+  /**
+   * Join the room, as soon as `after`, the leaving of an earlier one, is done. Gives the room's name.
+   *
+   * @throws VatelConnectError, after the room has been left.
+   */
+  async join(url: string, token: string, after?: Promise<void>): Promise<string> {
+    try {
+      await Promise.race([this.#join(url, token, after), this.#givenUp]);
+      if (this.#leaving) throw cancelled();
+      if (this.#room.state === ConnectionState.Disconnected) throw kickedOut();
+      this.#joined = true;
+    } catch (error) {
+      await this.leave();
+      throw this.#explain(error);
+    } finally {
+      clearTimeout(this.#limit);
+    }
+    this.#reviewPlayback();
+    return this.#room.name;
+  }
+
+  /** Leave, or stop joining. Done when all is closed and `disconnected` has been told. */
+  leave(): Promise<void> {
+    this.#leaving ??= this.#leave();
+    return this.#leaving;
+  }
+
+  /** @throws PlaybackBlockedError if the browser refuses to play sound. */
+  async start(): Promise<void> {
+    try {
+      await this.#startAudio();
+    } catch {
+      if (this.#leaving) throw new NotConnectedError();
+      this.#tellPlayback();
+      throw new PlaybackBlockedError();
+    }
+    this.#tellPlayback();
+  }
+
+  /** Send one text after another: LiveKit's streams overtake each other if they are opened at once. */
+  async send(text: string): Promise<void> {
+    const sending = this.#outbox.then(async () => {
+      if (!this.joined) throw new NotConnectedError();
+      await this.#room.localParticipant.sendText(text, { topic: WEBRTC_MESSAGES_TOPIC });
+    });
+    // The error goes to this call's caller; it must not fail the next one.
+    this.#outbox = sending.catch(() => {});
+    await sending;
+  }
+
+  async #join(url: string, token: string, after: Promise<void> | undefined): Promise<void> {
+    await Promise.allSettled([after]);
+    if (this.#leaving) return;
+    this.#listen();
+    this.#allow(SIGNALLING_LIMIT_MS, "timeout", "The media server did not answer in time.");
+    const joining = this.#room.connect(url, token, {
+      websocketTimeout: SIGNALLING_LIMIT_MS,
+      peerConnectionTimeout: MEDIA_LIMIT_MS,
+    });
+    try {
+      await joining;
+    } finally {
+      // A join that outlives a hang-up would be a call that nobody can end.
+      if (this.#leaving) await this.#room.disconnect();
+    }
+  }
+
+  #listen(): void {
+    const room = this.#room;
+    // Before connecting: messages that find no handler are lost.
+    room.registerTextStreamHandler(WEBRTC_MESSAGES_TOPIC, (stream) => this.#inbox.receive(stream));
+    room
+      .on(RoomEvent.SignalConnected, () => {
+        this.#signalled = true;
+        this.#allow(MEDIA_LIMIT_MS, "no_media", "The media server answered, but no sound can get through.");
+      })
+      .on(RoomEvent.Disconnected, (reason) => this.#disconnected(reason))
+      .on(RoomEvent.SignalReconnecting, () => this.#reconnectingNow())
+      .on(RoomEvent.Reconnecting, () => this.#reconnectingNow())
+      .on(RoomEvent.Reconnected, () => this.#reconnected())
+      .on(RoomEvent.TrackSubscribed, (track) => this.#hear(track))
+      .on(RoomEvent.TrackUnsubscribed, (track) => this.#unhear(track))
+      .on(RoomEvent.ParticipantDisconnected, () => {
+        if (room.remoteParticipants.size === 0) this.#agentGone(FAREWELL_MS);
+      })
+      .on(RoomEvent.AudioPlaybackStatusChanged, () => this.#reviewPlayback());
+  }
+
+  #allow(ms: number, code: "timeout" | "no_media", message: string): void {
+    clearTimeout(this.#limit);
+    if (this.#joined || this.#leaving) return;
+    this.#limit = setTimeout(() => this.#giveUp(new VatelConnectError(code, message)), ms);
+  }
+
+  async #leave(): Promise<void> {
+    if (!this.#joined) this.#giveUp(cancelled());
+    this.#letGo();
+    try {
+      await this.#room.disconnect();
+    } finally {
+      await this.#end(undefined);
+    }
+  }
+
+  #disconnected(reason: DisconnectReason | undefined): void {
+    if (this.#joined) {
+      const ending = this.#end(reason);
+      this.#leaving ??= ending;
+    } else {
+      // LiveKit tells this before its join fails with the cause, or, when the server turned us out, 15 s before.
+      setTimeout(() => this.#giveUp(kickedOut()));
+    }
+  }
+
+  #end(reason: DisconnectReason | undefined): Promise<void> {
+    this.#ended ??= this.#finish(reason);
+    return this.#ended;
+  }
+
+  async #finish(reason: DisconnectReason | undefined): Promise<void> {
+    this.#letGo();
+    await this.#inbox.emptied();
+    this.#owner.ended();
+    if (!this.#joined) return;
+    this.#tell("disconnected", {
+      ...(reason === undefined ? {} : { reason }),
+      ...(this.#agentLeft ? { agent_left: true } : {}),
+    });
+  }
+
+  /** Microphone and loudspeaker stop at once, whatever the network makes of the good-bye. */
+  #letGo(): void {
+    for (const timer of [this.#limit, this.#farewell, this.#settling]) clearTimeout(timer);
+    this.microphone.close();
+    for (const element of this.#voices.values()) element.remove();
+    this.#voices.clear();
+  }
+
+  #hear(track: RemoteTrack): void {
+    if (track.kind !== Track.Kind.Audio || this.#leaving) return;
+    clearTimeout(this.#farewell);
+    this.#agentWasHere = true;
+    const element = track.attach();
+    element.autoplay = true;
+    element.setAttribute("playsinline", "");
+    this.#container?.append(element);
+    this.#voices.set(track, element);
+  }
+
+  #unhear(track: RemoteTrack): void {
+    // By our own reference: LiveKit has already detached it, and would leave it in the document.
+    this.#voices.get(track)?.remove();
+    if (this.#voices.delete(track) && this.#voices.size === 0) this.#agentGone(FAREWELL_MS);
+  }
+
+  #agentGone(graceMs: number): void {
+    clearTimeout(this.#farewell);
+    if (this.#leaving) return;
+    this.#farewell = setTimeout(() => {
+      // Judged again when we are back.
+      if (this.#room.state !== ConnectionState.Connected) return;
+      this.#agentLeft = true;
+      void this.leave();
+    }, graceMs);
+  }
+
+  #reconnectingNow(): void {
+    if (this.#reconnecting || !this.joined) return;
+    this.#reconnecting = true;
+    this.#tell("reconnecting", {});
+  }
+
+  #reconnected(): void {
+    if (!this.#reconnecting) return;
+    this.#reconnecting = false;
+    this.#tell("reconnected", {});
+    if (this.#agentWasHere && this.#voices.size === 0) this.#agentGone(AGENT_RETURN_MS);
+  }
+
+  #reviewPlayback(): void {
+    clearTimeout(this.#settling);
+    this.#settling = setTimeout(() => this.#tellPlayback(), PLAYBACK_SETTLE_MS);
+  }
+
+  #tellPlayback(): void {
+    clearTimeout(this.#settling);
+    const blocked = !this.#room.canPlaybackAudio;
+    if (!this.joined || blocked === this.#blocked) return;
+    this.#blocked = blocked;
+    this.#tell(blocked ? "playback_blocked" : "playback_allowed", {});
+  }
+
+  #tell<Type extends MessageType>(type: Type, data: MessageData[Type]): void {
+    this.#owner.deliver({ type, data } as MessageOf<Type>);
+  }
+
+  /** By LiveKit's number: its names are often wrong, and its texts quote the token. */
+  #explain(error: unknown): VatelConnectError {
+    if (error instanceof VatelConnectError) return error;
+    if (!(error instanceof ConnectionError)) {
+      return new VatelConnectError("failed", "The call could not be joined.");
+    }
+    const details = { reason: error.reason, status: error.status };
+    switch (error.reason) {
+      case ConnectionErrorReason.NotAllowed:
+        return new VatelConnectError("refused", "The media server did not accept the token.", details);
+      case ConnectionErrorReason.Timeout:
+        return new VatelConnectError("timeout", "The media server did not answer in time.", details);
+      case ConnectionErrorReason.ServerUnreachable:
+      case ConnectionErrorReason.WebSocket:
+      case ConnectionErrorReason.ServiceNotFound:
+        return new VatelConnectError("unreachable", "The media server cannot be reached.", details);
+    }
+    if (this.#signalled && error.reason === ConnectionErrorReason.InternalError) {
+      return new VatelConnectError(
+        "no_media",
+        "The media server answered, but no sound can get through.",
+        details,
+      );
+    }
+    return new VatelConnectError("failed", "The call could not be joined.", details);
+  }
+}
+
+function cancelled(): VatelConnectError {
+  return new VatelConnectError("cancelled", "The call was ended while it was being joined.");
+}
+
+function kickedOut(): VatelConnectError {
+  return new VatelConnectError("failed", "The media server ended the call while it was being joined.");
+}
