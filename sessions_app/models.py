@@ -1,0 +1,248 @@
+"""What a call leaves behind. State changes are methods here, and nowhere else."""
+
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Self
+
+from django.conf import settings
+from django.db import models, transaction
+from django.db.models import Q
+from django.utils import timezone
+
+LIVE_S = 90
+"""A call that was not heard of for this long no longer counts as live (a page reports every 20 s)."""
+
+SEEN_S = 15
+"""last_seen_at is moved at most this often, so that a busy call does not rewrite its row for each event."""
+
+MAX_CALLS_PER_VISITOR = 3
+
+
+class TooManyCallsError(Exception):
+    """No place for another call: this visitor has MAX_CALLS_PER_VISITOR live ones, or the site MAX_CALLS."""
+
+
+class VoiceSessionQuerySet(models.QuerySet["VoiceSession"]):
+    def live(self, at: datetime) -> Self:
+        """Calls that are open and were heard of lately."""
+        return self.exclude(state="ended").filter(last_seen_at__gt=at - timedelta(seconds=LIVE_S))
+
+    def abandoned(self, at: datetime) -> Self:
+        """Calls that went live, but whose page has been silent for too long."""
+        return self.filter(state="live", last_seen_at__lte=at - timedelta(seconds=LIVE_S))
+
+    def not_started(self, at: datetime) -> Self:
+        """Calls that got their credential, but never went live within five minutes."""
+        return self.filter(state="created", created_at__lte=at - timedelta(minutes=5))
+
+    def open(
+        self, *, visitor: str, agent_id: uuid.UUID, agent_name: str, user_id: int | None
+    ) -> "VoiceSession":
+        """Takes a place for a new call. Raises TooManyCallsError."""
+        # Counting and taking in one (IMMEDIATE) transaction: of two clicks at once, one gets the last place.
+        with transaction.atomic():
+            live = self.live(timezone.now())
+            if live.filter(visitor=visitor).count() >= MAX_CALLS_PER_VISITOR:
+                raise TooManyCallsError(f"this visitor has {MAX_CALLS_PER_VISITOR} live calls")
+            if live.count() >= settings.MAX_CALLS:
+                raise TooManyCallsError(f"all {settings.MAX_CALLS} places (MAX_CALLS) are taken")
+            return self.create(visitor=visitor, agent_id=agent_id, agent_name=agent_name, user_id=user_id)
+
+
+class VoiceSession(models.Model):
+    """One call as the site knows it."""
+
+    class State(models.TextChoices):
+        CREATED = "created"
+        LIVE = "live"
+        ENDED = "ended"
+
+    class EndReason(models.TextChoices):
+        HANG_UP = "hang_up", "the caller hung up"
+        AGENT_ENDED = "agent_ended", "the agent ended the call"
+        DISCONNECTED = "disconnected", "the media connection ended"
+        FAILED = "failed", "the call failed"
+        ABANDONED = "abandoned", "the page went away"
+        NOT_STARTED = "not_started", "never started"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    visitor = models.CharField(max_length=32, db_index=True)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="voice_sessions",
+    )
+    agent_id = models.UUIDField()
+    agent_name = models.CharField(max_length=100)
+    room = models.CharField(max_length=255, blank=True)
+    identity = models.CharField(max_length=255, blank=True)
+    call_id = models.CharField("call on the platform", max_length=255, blank=True, db_index=True)
+    state = models.CharField(max_length=16, choices=State, default=State.CREATED)
+    end_reason = models.CharField(max_length=16, choices=EndReason, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    last_seen_at = models.DateTimeField(default=timezone.now)
+
+    objects = VoiceSessionQuerySet.as_manager()
+
+    class Meta:
+        ordering: ClassVar = ["-created_at"]
+        indexes: ClassVar = [models.Index(fields=["state", "last_seen_at"])]
+
+    def __str__(self) -> str:
+        return f"{self.agent_name}, {timezone.localtime(self.created_at):%Y-%m-%d %H:%M}"
+
+    @property
+    def is_live(self) -> bool:
+        return self.state == self.State.LIVE
+
+    @property
+    def duration(self) -> timedelta | None:
+        """From the first moment of the call to its end, or to now; None if it never started."""
+        if self.started_at is None:
+            return None
+        return (self.ended_at or timezone.now()) - self.started_at
+
+    def set_credential(self, room: str, identity: str) -> None:
+        """Keeps what the platform gave to this call."""
+        self.room, self.identity = room, identity
+        self.save(update_fields=["room", "identity"])
+
+    def set_call(self, call_id: str) -> None:
+        """Keeps the platform's id of this call; the first one stays."""
+        self._change(Q(call_id=""), call_id=call_id)
+
+    def mark_live(self, at: datetime) -> None:
+        """The call is on; without effect when it is on already, or over."""
+        self._change(Q(state=self.State.CREATED), state=self.State.LIVE, started_at=at)
+
+    def mark_ended(self, reason: str, at: datetime) -> None:
+        """The call is over; the first end wins."""
+        if self.started_at is not None:
+            at = max(at, self.started_at)
+        self._change(~Q(state=self.State.ENDED), state=self.State.ENDED, end_reason=reason, ended_at=at)
+
+    def touch(self, at: datetime) -> None:
+        """The page was heard of; written at most every SEEN_S, and not after the end."""
+        stale = Q(last_seen_at__lte=at - timedelta(seconds=SEEN_S)) & ~Q(state=self.State.ENDED)
+        self._change(stale, last_seen_at=at)
+
+    def _change(self, condition: Q, **values: Any) -> None:
+        # The database checks the condition, not this copy: another socket may have changed the row since.
+        if type(self).objects.filter(condition, pk=self.pk).update(**values):
+            for name, value in values.items():
+                setattr(self, name, value)
+
+
+class SessionEventQuerySet(models.QuerySet["SessionEvent"]):
+    def in_order(self) -> Self:
+        """The order of the conversation: when each thing began, on the call's clock."""
+        return self.order_by("at_ms", "source", "seq")
+
+    def after(self, cursor: Mapping[str, int]) -> Self:
+        """What a reader who knows each source up to a number has not seen; a source left out counts as 0."""
+        unseen = Q()
+        for source in SessionEvent.Source.values:
+            unseen |= Q(source=source, seq__gt=cursor.get(source, 0))
+        return self.filter(unseen)
+
+
+class SessionEvent(models.Model):
+    """One line of a call's log: append-only, never rewritten. Each source numbers its own lines 1, 2, 3 …"""
+
+    class Source(models.TextChoices):
+        BROWSER = "browser"
+        SERVER = "server"
+        PLATFORM = "platform"
+
+    session = models.ForeignKey(VoiceSession, on_delete=models.CASCADE, related_name="events")
+    source = models.CharField(max_length=16, choices=Source)
+    seq = models.PositiveIntegerField()
+    type = models.CharField(max_length=64)
+    at_ms = models.PositiveIntegerField(help_text="when it began, in ms since the start of the call")
+    data = models.JSONField(default=dict)
+    sent_at = models.DateTimeField(null=True, blank=True, help_text="the agent's own timestamp")
+    recorded_at = models.DateTimeField(default=timezone.now)
+
+    objects = SessionEventQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["session", "source", "seq"], name="one_event_for_each_number")
+        ]
+        indexes: ClassVar = [models.Index(fields=["session", "at_ms"])]
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.seq}: {self.type}"
+
+    @property
+    def role(self) -> str:
+        """Whose words these are: "caller", "agent", or "" when the line holds none."""
+        return {"input_audio_transcript": "caller", "response_text": "agent"}.get(self.type, "")
+
+    @property
+    def text(self) -> str:
+        """The words; "" when the line holds none."""
+        key = {"input_audio_transcript": "transcript", "response_text": "text"}.get(self.type)
+        return str(self.data.get(key, "")) if key else ""
+
+
+class ToolRun(models.Model):
+    """One run of a server tool: each tool call of a session is run once, however often it is asked for."""
+
+    session = models.ForeignKey(VoiceSession, on_delete=models.CASCADE, related_name="tool_runs")
+    tool_call_id = models.CharField(max_length=255)
+    name = models.CharField(max_length=100)
+    arguments = models.JSONField(default=dict)
+    output = models.TextField(blank=True)
+    is_error = models.BooleanField(default=False)
+    started_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["session", "tool_call_id"], name="one_run_for_each_tool_call")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.tool_call_id}"
+
+    def finish(self, output: str, *, is_error: bool) -> bool:
+        """Keeps the output; the first one stays. False: it had one already."""
+        finished_at = timezone.now()
+        changed = ToolRun.objects.filter(pk=self.pk, finished_at=None).update(
+            output=output, is_error=is_error, finished_at=finished_at
+        )
+        if changed:
+            self.output, self.is_error, self.finished_at = output, is_error, finished_at
+        return bool(changed)
+
+
+class Booking(models.Model):
+    """A table at the restaurant, booked in a call."""
+
+    session = models.ForeignKey(VoiceSession, on_delete=models.CASCADE, related_name="bookings")
+    tool_call_id = models.CharField(max_length=255)
+    people = models.PositiveSmallIntegerField()
+    at = models.DateTimeField()
+    name = models.CharField(max_length=100, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    cancelled_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering: ClassVar = ["-created_at"]
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["session", "tool_call_id"], name="one_booking_for_each_tool_call")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.reference}: {self.people} people, {timezone.localtime(self.at):%Y-%m-%d %H:%M}"
+
+    @property
+    def reference(self) -> str:
+        """What the caller is told: short enough to be spoken."""
+        return f"B{1000 + self.pk}"

@@ -1,0 +1,280 @@
+"""Every setting, and the only reader of the environment. .env.example tells what each variable means."""
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from django.core.exceptions import ImproperlyConfigured
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+
+def env_text(name: str, default: str | None = None, example: str = "") -> str:
+    """A variable as it stands, trimmed; empty counts as missing. Without a default it must be given."""
+    value = os.environ.get(name, "").strip() or default
+    if value is None:
+        raise ImproperlyConfigured(f"{name} is not set; give it a value, for example {name}={example}")
+    return value
+
+
+def env_flag(name: str, *, default: bool) -> bool:
+    value = env_text(name, "1" if default else "0")
+    if value not in ("0", "1"):
+        raise ImproperlyConfigured(f"{name} must be 0 or 1, not {value!r}; for example {name}=1")
+    return value == "1"
+
+
+def env_list(name: str, default: str | None = None, example: str = "") -> list[str]:
+    """A comma-separated variable."""
+    return [item.strip() for item in env_text(name, default, example).split(",") if item.strip()]
+
+
+# Security
+
+DEBUG = env_flag("DEBUG", default=False)
+HTTPS = env_flag("HTTPS", default=not DEBUG)
+TRUST_PROXY = env_flag("TRUST_PROXY", default=False)
+SECRET_KEY = env_text(
+    "SECRET_KEY",
+    "for-development-only-anyone-can-read-this-key-in-the-source" if DEBUG else None,
+    "a long random text that only this site knows",
+)
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else None, "talk.example.com")
+CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", "")
+for origin in CSRF_TRUSTED_ORIGINS:
+    if not re.fullmatch(r"https?://[^/\s]+", origin):
+        raise ImproperlyConfigured(
+            f"CSRF_TRUSTED_ORIGINS holds {origin!r}, which is not an origin; "
+            "for example CSRF_TRUSTED_ORIGINS=https://talk.example.com"
+        )
+
+SECURE_SSL_REDIRECT = HTTPS
+SECURE_REDIRECT_EXEMPT = [r"^healthz$"]  # probes come over plain HTTP, from inside
+SECURE_HSTS_SECONDS = 365 * 24 * 3600 if HTTPS else 0
+# Sub-domains and the browsers' preload list concern other hosts, which are not this site's to decide about.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
+if TRUST_PROXY:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+SESSION_COOKIE_NAME = "__Host-sessionid" if HTTPS else "sessionid"
+SESSION_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_NAME = "__Host-csrftoken" if HTTPS else "csrftoken"
+CSRF_COOKIE_SECURE = HTTPS
+CSRF_COOKIE_HTTPONLY = True  # pages read the token from their <meta name="csrf-token">
+CSRF_FAILURE_VIEW = "sessions_app.views.csrf_failed"
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+
+# The voice platform
+
+
+def _platform_url(name: str, default: str) -> str:
+    url = env_text(name, default).rstrip("/")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ImproperlyConfigured(
+            f"{name} must be an http(s) URL, not {url!r}; for example {name}={default}"
+        )
+    if parts.scheme == "http" and not DEBUG and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise ImproperlyConfigured(
+            f"{name} is {url!r}, which would send the API key in the clear; "
+            f"use https, for example {name}={default}"
+        )
+    return url
+
+
+def _platform_key(name: str) -> str:
+    key = env_text(name, "no-key-in-development" if DEBUG else None, "the API key of your organization")
+    if not re.fullmatch(r"[!-~]+", key):  # anything else cannot travel in an HTTP header
+        raise ImproperlyConfigured(
+            f"{name} must be printable ASCII without blanks; copy it again from the platform"
+        )
+    return key
+
+
+def _agents(name: str) -> dict[UUID, str]:
+    example = "5a1c0e5e-0000-4000-8000-000000000001=Concierge"
+    agents: dict[UUID, str] = {}
+    for entry in env_list(name, None, example):
+        agent_id, _, label = (part.strip() for part in entry.partition("="))
+        try:
+            agents[UUID(agent_id)] = label
+        except ValueError:
+            label = ""
+        if not label or len(label) > 100:
+            raise ImproperlyConfigured(
+                f"{name} holds {entry!r}, which is not UUID=Name; for example {name}={example}"
+            )
+    if not agents:
+        raise ImproperlyConfigured(f"{name} names no agent; for example {name}={example}")
+    return agents
+
+
+def _media_origins(name: str, default: str) -> list[str]:
+    origins = env_list(name, default)
+    for origin in origins:
+        if not re.fullmatch(r"wss?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", origin):
+            raise ImproperlyConfigured(
+                f"{name} holds {origin!r}, which is not ws(s)://host or ws(s)://host:port; "
+                f"for example {name}={default}"
+            )
+    return origins
+
+
+VATEL_BASE_URL = _platform_url("VATEL_BASE_URL", "https://api.vatel.ai")
+VATEL_API_KEY = _platform_key("VATEL_API_KEY")
+VATEL_AGENTS = _agents("VATEL_AGENTS")
+VATEL_MEDIA_ORIGINS = _media_origins("VATEL_MEDIA_ORIGINS", "wss://sip.vatel.ai")
+
+_max_calls = env_text("MAX_CALLS", "20")
+if not re.fullmatch(r"[1-9][0-9]{0,5}", _max_calls):
+    raise ImproperlyConfigured(
+        f"MAX_CALLS must be a number from 1, not {_max_calls!r}; for example MAX_CALLS=20"
+    )
+MAX_CALLS = int(_max_calls)
+
+# In the form of Django 6, which has the middleware for it: the one here goes away with the upgrade.
+SECURE_CSP = {
+    "default-src": ["'none'"],
+    "script-src": ["'self'"],
+    "style-src": ["'self'"],
+    "img-src": ["'self'"],
+    "font-src": ["'self'"],
+    # Both schemes of each: LiveKit opens a WebSocket and, to learn why one was refused, fetches as well.
+    "connect-src": [
+        "'self'",
+        *(form for origin in VATEL_MEDIA_ORIGINS for form in (origin, origin.replace("ws", "http", 1))),
+    ],
+    "media-src": ["'self'"],
+    "manifest-src": ["'self'"],
+    "form-action": ["'self'"],
+    "base-uri": ["'none'"],
+    "frame-ancestors": ["'none'"],
+    "object-src": ["'none'"],
+}
+
+
+# Application
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "sessions_app",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "voicedemo.middleware.browser_policies",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "voicedemo.urls"
+ASGI_APPLICATION = "voicedemo.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    }
+]
+
+# One process: a second one would need a layer that both can reach.
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+
+
+# Database
+
+_database = env_text("DATABASE_PATH", str(BASE_DIR / "var" / "db.sqlite3"))
+if _database != ":memory:":
+    Path(_database).parent.mkdir(parents=True, exist_ok=True)
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": _database,
+        "OPTIONS": {
+            # IMMEDIATE: a transaction that reads and then writes waits its turn and never fails as "locked".
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 5,
+            # FULL: what is acknowledged to a page must survive a power cut.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; "
+            "PRAGMA journal_size_limit=67108864",
+        },
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{validator}"}
+    for validator in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+
+
+# Language and time
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = env_text("TIME_ZONE", "UTC")
+try:
+    ZoneInfo(TIME_ZONE)
+except (ZoneInfoNotFoundError, ValueError, OSError):
+    raise ImproperlyConfigured(
+        f"TIME_ZONE is {TIME_ZONE!r}, which this machine does not know; for example TIME_ZONE=Europe/Berlin"
+    ) from None
+USE_TZ = True
+
+
+# Static files
+
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
+        if DEBUG
+        else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+}
+WHITENOISE_USE_FINDERS = DEBUG
+WHITENOISE_AUTOREFRESH = DEBUG
+
+
+# Logging: short lines on stderr, for a supervisor that adds the time itself
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["stderr"], "level": "WARNING"},
+    "loggers": {
+        "django": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "sessions_app": {"level": "INFO"},
+        "voicedemo": {"level": "INFO"},
+    },
+}
