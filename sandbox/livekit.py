@@ -43,7 +43,7 @@ if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
 
-log = logging.getLogger("livekit")
+log = logging.getLogger("livekit-server")
 
 
 class LiveKitError(Exception):
@@ -256,6 +256,7 @@ class LiveKitServer:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             limit=1 << 20,
+            start_new_session=True,  # Ctrl-C is for us; we end it after the calls
         )
         self._printing = asyncio.create_task(_print_lines(process), name="livekit-output")
         ended = asyncio.create_task(process.wait())
@@ -321,7 +322,7 @@ class LiveKitServer:
             code = await self._process.wait()
             if time.monotonic() - started > 60:
                 pause = 0.5
-            log.error("livekit-server has ended (exit code %s); starting it again in %.1f s", code, pause)
+            log.error("it has ended (exit code %s); starting it again in %.1f s", code, pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 30)
             try:
@@ -329,7 +330,7 @@ class LiveKitServer:
             except LiveKitError as problem:
                 log.error("%s", problem)
                 continue
-            log.warning("livekit-server runs again")
+            log.warning("it runs again")
 
     async def _end_process(self) -> None:
         process, self._process = self._process, None
