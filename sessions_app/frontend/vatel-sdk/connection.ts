@@ -277,8 +277,8 @@ export class Connection {
     clearTimeout(this.#farewell);
     if (this.#leaving) return;
     this.#farewell = setTimeout(() => {
-      // Judged again when we are back.
-      if (this.#room.state !== ConnectionState.Connected) return;
+      // While reconnecting nobody is there; it is judged again when we are back.
+      if (!this.joined || this.#room.state !== ConnectionState.Connected) return;
       this.#agentLeft = true;
       void this.leave();
     }, graceMs);

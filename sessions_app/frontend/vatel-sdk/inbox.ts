@@ -20,20 +20,13 @@ export class Inbox {
 
   /** Take a stream that has just been opened. Streams overlap on the wire: each is read at once, and waits for its turn. */
   receive(stream: AsyncIterable<string>): void {
-    const reading = readText(stream).then(
-      (text) => () => this.#deliver(parseMessage(text)),
-      (error: unknown) => () => {
-        throw error instanceof BadMessage ? error : new BadMessage("it was cut off");
-      },
-    );
-    this.#tail = Promise.all([reading, this.#tail]).then(([finish]) => {
-      try {
-        finish();
-      } catch (error) {
-        if (!(error instanceof BadMessage)) throw error;
-        this.#drop(error.message);
-      }
-    });
+    const reading = readText(stream)
+      .then(parseMessage)
+      .then(
+        (message) => () => this.#deliver(message),
+        (error: unknown) => () => this.#drop(error instanceof BadMessage ? error.message : "it was cut off"),
+      );
+    this.#tail = Promise.all([reading, this.#tail]).then(([finish]) => finish());
   }
 
   /** Resolves when everything that was received so far is delivered or dropped. */

@@ -16,7 +16,7 @@ export class Microphone {
   readonly #room: Room;
   readonly #tell: (type: "microphone_lost" | "microphone_restored") => void;
   #track: LocalAudioTrack | undefined;
-  #wanted = false;
+  #wanted = true;
   #lost = false;
   #closed = false;
   #queue: Promise<unknown> = Promise.resolve();
@@ -32,7 +32,7 @@ export class Microphone {
     this.#closing.catch(() => {});
   }
 
-  /** Publish a granted track, or put it in the place of the one that is published. It is stopped if that fails. */
+  /** Publish a granted track, or put it in the place of the published one; a mute stays. If that fails, it is stopped. */
   async publish(media: MediaStreamTrack): Promise<void> {
     try {
       await this.#inOrder(() => this.#publish(media));
@@ -66,27 +66,28 @@ export class Microphone {
   }
 
   async #publish(media: MediaStreamTrack): Promise<void> {
-    this.#wanted = true;
     if (this.#track) {
       await this.#track.replaceTrack(media, false);
-      await this.#track.unmute();
-      this.#restored();
+      if (this.#wanted) await this.#track.unmute();
+      this.#restore();
     } else {
-      // Not "user provided": LiveKit then goes over to another device when this one ends, and can get it again on unmute.
+      // Not "user provided": LiveKit then takes another device when this one ends, and gets it again on unmute.
       const track = new LocalAudioTrack(media, undefined, false);
       this.#track = track;
+      this.#watch(track);
       try {
+        if (!this.#wanted) await track.mute();
         // The cast: LiveKit's types do not fit each other under exactOptionalPropertyTypes.
         await this.#room.localParticipant.publishTrack(track as LocalTrack, PUBLISH);
       } catch (error) {
         this.#track = undefined;
+        this.#lost = false;
         track.stop();
         throw error;
       }
-      this.#watch(track);
     }
-    if (this.#closed) this.#track?.stop();
-    // A page that may hear may also speak up: browsers that blocked the sound allow it now. Told by the room's event.
+    if (this.#closed) this.#track.stop();
+    // Browsers that blocked the sound allow it to a page that holds a microphone. The room's event tells the outcome.
     else if (!this.#room.canPlaybackAudio) void this.#room.startAudio();
   }
 
@@ -119,7 +120,7 @@ export class Microphone {
 
   #watch(track: LocalAudioTrack): void {
     const lost = () => this.#lose();
-    const restored = () => this.#restored();
+    const restored = () => this.#restore();
     track.on(TrackEvent.Ended, lost).on(TrackEvent.Muted, lost).on(TrackEvent.UpstreamPaused, lost);
     track
       .on(TrackEvent.Restarted, restored)
@@ -134,7 +135,7 @@ export class Microphone {
     this.#tell("microphone_lost");
   }
 
-  #restored(): void {
+  #restore(): void {
     if (!this.#lost || this.#closed) return;
     this.#lost = false;
     this.#tell("microphone_restored");

@@ -25,8 +25,8 @@ export interface ConnectOptions {
 
 type Handler = (message: never) => unknown;
 
-// LiveKit logs connection errors with the refused token in them, and WebSocket events whose address holds it. What matters
-// of them comes out of this SDK as events and errors. Not `setLogLevel`: that one writes to the page's local storage.
+// LiveKit logs errors that quote the refused token, and WebSocket events whose address holds it. What matters of
+// them comes out of here as events and errors. Not by `setLogLevel`: that writes to the page's local storage.
 for (const name of Object.values(LoggerNames)) getLogger(name).setLevel(LogLevel.silent, false);
 
 /**
@@ -69,10 +69,12 @@ export class WebRTCSession {
     if (typeof RTCPeerConnection === "undefined") {
       throw new VatelConnectError("failed", "A call needs a browser with WebRTC.");
     }
-    if (typeof token !== "string" || token === "")
+    if (typeof token !== "string" || token === "") {
       throw new VatelConnectError("failed", "The token is missing.");
-    if (!isSignallingUrl(url))
+    }
+    if (!isSignallingUrl(url)) {
       throw new VatelConnectError("failed", "The url is not a ws:// or wss:// address.");
+    }
     const previous = this.#connection;
     if (previous && !previous.leaving) throw new SessionBusyError();
 
@@ -98,7 +100,7 @@ export class WebRTCSession {
   }
 
   /**
-   * Send what a microphone track gives that the page has already been granted. From now on the track is the session's:
+   * Send the sound of a microphone that the page has already been granted. From now on the track is the session's:
    * it is stopped when the call ends, and also if this fails. A second track takes the place of the first.
    *
    * @throws NotConnectedError without a call.
@@ -109,7 +111,8 @@ export class WebRTCSession {
   }
 
   /**
-   * Unmute or mute the microphone; the first `true` asks the browser for one if the page gave none. Calls settle in order.
+   * Unmute or mute the microphone; the first `true` asks the browser for one if the page gave none. Calls settle
+   * in order.
    *
    * @throws DOMException from the browser: NotAllowedError, NotFoundError, NotReadableError, …
    * @throws NotConnectedError without a call, or when it ends meanwhile.
@@ -119,8 +122,9 @@ export class WebRTCSession {
   }
 
   /**
-   * Have `handler` called with each message of a type; "*" means every message, after the handlers of its own type. A handler that
-   * throws or rejects is reported to the console and stops nobody. Returns the function that unsubscribes.
+   * Have `handler` called with each message of a type; "*" means every message, after the handlers of its type. A
+   * handler that throws or rejects stops nobody; its error goes where the page's uncaught errors go. Returns the
+   * function that unsubscribes.
    */
   on<Type extends MessageType>(type: Type, handler: (message: MessageOf<Type>) => unknown): () => void;
   on(type: "*", handler: (message: VatelMessage | UnknownMessage) => unknown): () => void;
@@ -140,10 +144,12 @@ export class WebRTCSession {
    * @throws NotConnectedError without a call.
    */
   async sendToolCallOutput(toolCallId: string, output: string): Promise<void> {
-    if (typeof toolCallId !== "string" || toolCallId === "")
+    if (typeof toolCallId !== "string" || toolCallId === "") {
       throw new TypeError("toolCallId must be a string.");
-    if (typeof output !== "string")
+    }
+    if (typeof output !== "string") {
       throw new TypeError("output must be a string; use JSON.stringify for a value.");
+    }
     await this.send({ type: "tool_call_output", data: { toolCallId, output } });
   }
 
