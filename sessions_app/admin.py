@@ -1,0 +1,241 @@
+"""What staff see, all of it read-only: calls, bookings, and the transcript of a call, its change page."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+from uuid import UUID
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery
+from django.db.models.fields.json import KT
+from django.db.models.functions import Coalesce
+from django.forms import Media
+from django.forms.widgets import Script
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.text import Truncator
+from django.utils.timesince import timesince
+
+from .models import Booking, SessionEvent, VoiceSession
+from .transcript import CONTEXT, TURNS, changed_by, clock, lines, moved_cursor, parse_cursor
+
+STATES = {"created": "Not started", "live": "In progress", "ended": "Ended"}
+"""The change page's words until its script knows better: "Live" is for a page that is."""
+
+
+# Four tables need no second menu, and the width belongs to the words.
+admin.site.enable_nav_sidebar = False
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):
+    show_full_result_count = False
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+def moment(at: datetime) -> SafeString:
+    """How long ago, and when."""
+    ago = timezone.now() - at
+    words = "just now" if ago < timedelta(minutes=1) else f"{timesince(at, depth=1)} ago"
+    local = timezone.localtime(at)
+    return format_html(
+        '<time class="call-moment" datetime="{}"><span>{}</span> <span>{}</span></time>',
+        local.isoformat(timespec="seconds"),
+        words,
+        date_format(local, "j M Y, H:i"),
+    )
+
+
+def length_of(session: VoiceSession) -> str | SafeString:
+    if session.duration is None:
+        return "-"
+    if not session.is_live:
+        return clock(session.duration)
+    elapsed_ms = int(session.duration.total_seconds() * 1000)
+    return format_html(
+        '<span class="nowrap">live, <span data-elapsed-ms="{}">{}</span></span>',
+        elapsed_ms,
+        clock(session.duration),
+    )
+
+
+@admin.register(VoiceSession)
+class VoiceSessionAdmin(ReadOnlyAdmin):
+    list_display = ("status", "started", "agent_name", "length", "turns", "last_words")
+    list_filter = ("state", "agent_name", "end_reason", "created_at")
+    search_fields = ("id", "call_id")
+    search_help_text = "Number of a session or of a call on the platform, whole or in part"
+
+    class Media:
+        css: ClassVar = {"all": ["css/admin-transcript.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[VoiceSession]:
+        turns = SessionEvent.objects.filter(session=OuterRef("pk"), type__in=TURNS)
+        spoken = (
+            turns.annotate(words=Coalesce(KT("data__text"), KT("data__transcript")))
+            .filter(words__gt="")
+            .order_by("-at_ms", "-source", "-seq")
+        )
+        number = turns.order_by().values("session").annotate(number=Count("pk")).values("number")
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                turn_count=Coalesce(Subquery(number), 0),
+                last_text=Subquery(spoken.values("words")[:1]),
+                last_type=Subquery(spoken.values("type")[:1]),
+            )
+        )
+
+    @admin.display(description="State", ordering="state")
+    def status(self, session: VoiceSession) -> SafeString:
+        return format_html(
+            '<span class="call-state call-state-{}">{}</span> <span class="call-ending">{}</span>',
+            session.state,
+            session.get_state_display(),
+            session.get_end_reason_display(),
+        )
+
+    @admin.display(description="Started", ordering=Coalesce(F("started_at"), F("created_at")))
+    def started(self, session: VoiceSession) -> SafeString:
+        return moment(session.started_at or session.created_at)
+
+    @admin.display(description="Length")
+    def length(self, session: VoiceSession) -> str | SafeString:
+        return length_of(session)
+
+    @admin.display(description="Turns", ordering="turn_count")
+    def turns(self, session: VoiceSession) -> int:
+        return int(session.turn_count)
+
+    @admin.display(description="Last words")
+    def last_words(self, session: VoiceSession) -> SafeString | None:
+        if not session.last_text:
+            return None
+        return format_html(
+            '<span class="call-last-words"><b>{}:</b> {}</span>',
+            "Agent" if session.last_type == "response_text" else "Caller",
+            Truncator(session.last_text).chars(80),
+        )
+
+    def get_urls(self) -> list[URLPattern]:
+        events = path(
+            "<uuid:object_id>/change/events/",
+            self.admin_site.admin_view(self.events_view),
+            name="sessions_app_voicesession_events",
+        )
+        return [events, *super().get_urls()]
+
+    def events_view(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
+        """The lines after ?after=browser:12,server:1, and those which a new one has changed."""
+        session = self.get_object(request, str(object_id))
+        if not self.has_view_permission(request, session):
+            raise PermissionDenied
+        if session is None:
+            raise Http404("There is no such call.")
+        try:
+            after = parse_cursor(request.GET.get("after", ""))
+        except ValueError as error:
+            return HttpResponseBadRequest(f"after: {error}", content_type="text/plain")
+        new = list(session.events.after(after).in_order())
+        context: list[SessionEvent] = []
+        if any(event.type in CONTEXT for event in new):
+            context = list(session.events.filter(type__in=CONTEXT).in_order())
+        html = render_to_string(
+            "sessions_app/_event_rows.html", {"lines": lines([*changed_by(new, context), *new], context)}
+        )
+        headers = {"X-Cursor": moved_cursor(after, new), "X-State": session.state}
+        return HttpResponse(html, headers=headers)
+
+    def render_change_form(
+        self,
+        request: HttpRequest,
+        context: dict[str, Any],
+        add: bool = False,
+        change: bool = False,
+        form_url: str = "",
+        obj: VoiceSession | None = None,
+    ) -> TemplateResponse:
+        """The change page is the transcript."""
+        if obj is None:  # adding is not offered
+            raise PermissionDenied
+        events = list(obj.events.in_order())
+        context |= {
+            "title": f"Call with {obj.agent_name}",
+            "state": STATES[obj.state],
+            "call_facts": self.call_facts(obj),
+            "lines": lines(events, events),
+            "cursor": moved_cursor({}, events),
+            "events_url": reverse("admin:sessions_app_voicesession_events", args=[obj.pk]),
+            "socket_url": f"/ws/transcripts/{obj.pk}/",
+            # The admin's own scripts serve forms; there is none here.
+            "media": self.Media.css
+            and Media(css=self.Media.css, js=[Script("dist/admin-transcript.js", type="module")]),
+        }
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    def call_facts(self, session: VoiceSession) -> list[tuple[str, str | SafeString]]:
+        """What the head of the transcript tells of the call."""
+        shown: list[tuple[str, str | SafeString]] = [
+            ("Agent", session.agent_name),
+            ("Started", moment(session.started_at or session.created_at)),
+            ("Length", length_of(session)),
+            ("End", session.get_end_reason_display()),
+            ("Caller", session.user.get_username() if session.user else ""),
+            ("Session", str(session.pk)),
+            ("Call on the platform", session.call_id),
+        ]
+        return [(name, value) for name, value in shown if value]
+
+
+@admin.register(Booking)
+class BookingAdmin(ReadOnlyAdmin):
+    list_display = ("number", "when", "people", "guest", "cancelled", "call")
+    list_select_related = ("session",)
+    fields = ("number", "when", "people", "guest", "cancelled", "call")
+
+    class Media:
+        css: ClassVar = {"all": ["css/admin-transcript.css"]}
+
+    def get_list_display(self, request: HttpRequest) -> Sequence[str]:
+        may_read_calls = request.user.has_perm("sessions_app.view_voicesession")
+        return [name for name in self.list_display if name != "call" or may_read_calls]
+
+    def get_fields(self, request: HttpRequest, obj: Booking | None = None) -> Sequence[str]:
+        return self.get_list_display(request)
+
+    @admin.display(description="Reference", ordering="pk")
+    def number(self, booking: Booking) -> str:
+        return booking.reference
+
+    @admin.display(description="When", ordering="at")
+    def when(self, booking: Booking) -> str:
+        return date_format(timezone.localtime(booking.at), "l j M Y, H:i")
+
+    @admin.display(description="Name", ordering="name")
+    def guest(self, booking: Booking) -> str | None:
+        return booking.name or None
+
+    @admin.display(description="Cancelled", ordering="cancelled_at")
+    def cancelled(self, booking: Booking) -> SafeString | None:
+        return moment(booking.cancelled_at) if booking.cancelled_at else None
+
+    @admin.display(description="Call")
+    def call(self, booking: Booking) -> SafeString:
+        url = reverse("admin:sessions_app_voicesession_change", args=[booking.session_id])
+        return format_html('<a class="nowrap" href="{}">{}</a>', url, booking.session)
