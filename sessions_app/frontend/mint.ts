@@ -1,0 +1,35 @@
+import { CallFailure, isFailureCode } from "./call-failures";
+
+/** What the site gives a caller for one call. */
+export interface Credential {
+  session: string;
+  relay_url: string;
+  webrtc_token: string;
+  url: string;
+  room: string;
+  identity: string;
+}
+
+/** The site itself waits for the platform and answers in its own time; this is for a network that swallows. */
+const LIMIT_MS = 30_000;
+
+/** Asks the site for a new call. Throws a `CallFailure` with the site's code, or `site_unreachable`. */
+export async function mint(url: string, csrfToken: string, agentId?: string): Promise<Credential> {
+  let status: number;
+  let answer: unknown;
+  try {
+    const response = await fetch(url, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-CSRFToken": csrfToken },
+      body: JSON.stringify(agentId ? { agent_id: agentId } : {}),
+      signal: AbortSignal.timeout(LIMIT_MS),
+    });
+    status = response.status;
+    answer = await response.json();
+  } catch (cause) {
+    throw new CallFailure("site_unreachable", { cause });
+  }
+  if (status === 201) return answer as Credential;
+  const code = (answer as { error?: { code?: unknown } } | null)?.error?.code;
+  throw new CallFailure(isFailureCode(code) ? code : "site_unreachable");
+}

@@ -1,0 +1,354 @@
+import type { CallState, LiveState } from "./call";
+import { FAILURE_TEXTS, type FailureCode } from "./call-failures";
+import { isErrorOutput, type Say, type ToolCall } from "./events";
+import type { ToolPage } from "./page-tools";
+import { allowedStorage } from "./unsent";
+
+/** What the visitor asks for. */
+export interface TalkWishes {
+  /** A call is likely soon: the pointer or the focus has reached the button. */
+  onIntent: () => void;
+  onStart: (agentId: string) => void;
+  onHangUp: () => void;
+  onMute: (isMuted: boolean) => void;
+  onUnblockPlayback: () => void;
+}
+
+interface Caption {
+  item: HTMLLIElement;
+  words: HTMLElement;
+  isFinal: boolean;
+}
+
+const THEME_KEY = "theme";
+/** A reader this close to the newest caption wants to follow; one further up is reading. */
+const FOLLOW_PX = 120;
+
+/** The talk page's document: all that is read from it or changed in it. */
+export class TalkPage implements ToolPage {
+  readonly #main = find<HTMLElement>("#talk");
+  readonly #status = find<HTMLElement>("#status");
+  readonly #timer = find<HTMLElement>("#timer");
+  readonly #failure = find<HTMLElement>("#failure");
+  readonly #remedy = find<HTMLButtonElement>("#failure button");
+  readonly #log = find<HTMLElement>("#captions");
+  readonly #list = find<HTMLOListElement>("#captions ol");
+  readonly #agent = find<HTMLSelectElement | HTMLInputElement>("[name=agent_id]");
+  readonly #start = find<HTMLButtonElement>("#start");
+  readonly #mute = find<HTMLButtonElement>("#mute");
+  readonly #hangUp = find<HTMLButtonElement>("#hang-up");
+  readonly #unblock = find<HTMLButtonElement>("#unblock");
+
+  readonly #localStorage = allowedStorage("localStorage");
+  readonly #captions = new Map<string, Caption>();
+  readonly #tools = new Map<string, HTMLLIElement>();
+  #lastAgentCaption: Caption | undefined;
+  #liveSince: number | undefined;
+  #ticking: ReturnType<typeof setInterval> | undefined;
+
+  constructor(wishes: TalkWishes) {
+    const theme = this.#localStorage?.getItem(THEME_KEY);
+    if (theme === "dark" || theme === "light") this.setTheme(theme);
+    const start = () => wishes.onStart(this.#agent.value);
+    this.#start.addEventListener("click", start);
+    this.#hangUp.addEventListener("click", wishes.onHangUp);
+    this.#unblock.addEventListener("click", wishes.onUnblockPlayback);
+    this.#mute.addEventListener("click", () =>
+      wishes.onMute(this.#mute.getAttribute("aria-pressed") !== "true"),
+    );
+    this.#remedy.addEventListener("click", () =>
+      this.#remedy.dataset.remedy === "reload" ? location.reload() : start(),
+    );
+    for (const sign of ["pointerenter", "pointerdown", "touchstart", "focus"]) {
+      this.#start.addEventListener(sign, wishes.onIntent, { passive: true });
+    }
+    this.#agent.addEventListener("change", () => {
+      find("#agent-name").textContent = this.#agentName;
+    });
+  }
+
+  get sdkUrl(): string {
+    return this.#main.dataset.sdkUrl ?? "";
+  }
+
+  get mintUrl(): string {
+    return this.#main.dataset.mintUrl ?? "";
+  }
+
+  get csrfToken(): string {
+    return find<HTMLMetaElement>("meta[name=csrf-token]").content;
+  }
+
+  get remoteAudioContainer(): HTMLElement {
+    return find("#remote-audio");
+  }
+
+  get #agentName(): string {
+    const option = this.#agent instanceof HTMLSelectElement ? this.#agent.selectedOptions[0] : undefined;
+    return option?.textContent ?? find("#agent-name").textContent ?? "";
+  }
+
+  showState(state: CallState): void {
+    const isUnderWay = state.name === "microphone" || state.name === "connecting" || state.name === "live";
+    const live = state.name === "live" ? state : undefined;
+    if (state.name === "microphone") this.#clear();
+    this.#main.dataset.state = state.name;
+    this.#main.dataset.speaker = live?.speaker ?? "";
+    this.#main.classList.toggle("muted", live?.isMuted ?? false);
+    this.#main.classList.toggle("troubled", live ? live.isReconnecting || live.isMicrophoneLost : false);
+    setText(this.#status, this.#words(state));
+    this.#tick(live !== undefined);
+    this.#showFailure(state.name === "failed" ? state.code : undefined);
+
+    const hadFocus = document.activeElement?.closest(".dock") != null;
+    this.#start.hidden = isUnderWay;
+    this.#agent.disabled = isUnderWay;
+    this.#hangUp.hidden = !isUnderWay;
+    this.#mute.hidden = !live;
+    this.#mute.setAttribute("aria-pressed", String(live?.isMuted ?? false));
+    this.#unblock.hidden = !live?.isPlaybackBlocked;
+    if (hadFocus) this.#keepFocus(isUnderWay ? this.#hangUp : this.#start);
+    if (state.name === "ended" || state.name === "failed") this.#freeze();
+  }
+
+  /** Shows what is said: interim texts replace each other in their turn's place, the final one stays. */
+  showSay(say: Say): void {
+    const key = `${say.role} ${say.turn}`;
+    let caption = this.#captions.get(key);
+    if (!caption) {
+      if (!say.text) return;
+      caption = this.#addCaption(say);
+      this.#captions.set(key, caption);
+    }
+    if (caption.isFinal && !say.isFinal) return;
+    this.#keepPlace(() => {
+      const { item, words, isFinal } = caption;
+      const before = words.textContent ?? "";
+      // A second final of a turn holds its next words.
+      words.textContent = isFinal && before !== say.text ? `${before} ${say.text}`.trim() : say.text;
+      if (!say.isFinal) return;
+      caption.isFinal = true;
+      // Nothing of this turn was heard: it was cut before its first word.
+      if (!words.textContent) item.remove();
+      finish(item);
+    });
+  }
+
+  /** Marks what the agent was saying, or said last, as cut off by the caller. */
+  showInterruption(): void {
+    const item = this.#lastAgentCaption?.item;
+    if (!item || item.dataset.cut !== undefined) return;
+    item.dataset.cut = "";
+    item.append(build("span", "cut", "cut off"));
+  }
+
+  showTool(call: ToolCall, output?: string): void {
+    let item = this.#tools.get(call.id);
+    if (!item) {
+      item = this.#addTool(call);
+      this.#tools.set(call.id, item);
+    }
+    if (output === undefined) return;
+    const hasFailed = isErrorOutput(output);
+    item.dataset.state = hasFailed ? "failed" : "done";
+    setText(item.querySelector(".outcome"), hasFailed ? "failed" : "done");
+    setText(item.querySelector(".result"), pretty(output));
+  }
+
+  setTheme(theme: "dark" | "light"): void {
+    document.documentElement.dataset.theme = theme;
+    this.#localStorage?.setItem(THEME_KEY, theme);
+    const paper = getComputedStyle(document.body).backgroundColor;
+    for (const meta of document.querySelectorAll<HTMLMetaElement>("meta[name=theme-color]"))
+      meta.content = paper;
+  }
+
+  showList(title: string, items: string[]): void {
+    const list = build("ul");
+    list.append(...items.map((text) => build("li", "", text)));
+    const item = build("li", "list-card");
+    item.append(build("h2", "", title), list);
+    this.#insert(item, Number.POSITIVE_INFINITY);
+  }
+
+  #words(state: CallState): string {
+    switch (state.name) {
+      case "idle":
+        return "Ready when you are.";
+      case "microphone":
+        return "Asking for your microphone: please allow it.";
+      case "connecting":
+        return `Calling ${this.#agentName}…`;
+      case "live":
+        return this.#liveWords(state);
+      case "ended":
+        return this.#endWords(state.by);
+      case "failed":
+        return this.#liveSince === undefined ? "Not connected." : "The call has ended.";
+    }
+  }
+
+  #liveWords(live: LiveState): string {
+    if (live.isReconnecting) return "The connection is weak. Reconnecting…";
+    if (live.isPlaybackBlocked) return "Your browser blocks the sound.";
+    if (live.isMicrophoneLost) return "Your microphone cannot be heard.";
+    if (live.isMuted) return "Live. You are muted.";
+    return live.isAgentHere ? "Live. Just talk." : `Waiting for ${this.#agentName}…`;
+  }
+
+  #endWords(by: "caller" | "agent"): string {
+    if (this.#liveSince === undefined) return "Cancelled. Ready when you are.";
+    const length = clockTime(performance.now() - this.#liveSince);
+    return by === "agent" ? `${this.#agentName} hung up after ${length}.` : `Call ended after ${length}.`;
+  }
+
+  #tick(isLive: boolean): void {
+    if (isLive && this.#ticking === undefined) {
+      const since = performance.now();
+      this.#liveSince = since;
+      const show = () => setText(this.#timer, clockTime(performance.now() - since));
+      show();
+      this.#ticking = setInterval(show, 1000);
+    } else if (!isLive) {
+      clearInterval(this.#ticking);
+      this.#ticking = undefined;
+    }
+    this.#timer.hidden = !isLive;
+  }
+
+  #showFailure(code: FailureCode | undefined): void {
+    this.#failure.hidden = code === undefined;
+    if (code === undefined) return;
+    const { title, sentence, remedy } = FAILURE_TEXTS[code];
+    setText(this.#failure.querySelector("h2"), title);
+    setText(this.#failure.querySelector("p"), sentence);
+    this.#failure.dataset.code = code;
+    this.#remedy.hidden = remedy === "none";
+    this.#remedy.dataset.remedy = remedy;
+    setText(this.#remedy, remedy === "reload" ? "Reload the page" : "Try again");
+  }
+
+  /** A button that goes away takes the focus with it, and a keyboard would start again at the top. */
+  #keepFocus(button: HTMLButtonElement): void {
+    const focused = document.activeElement;
+    if (!focused || focused === document.body || focused.closest("[hidden]")) button.focus();
+  }
+
+  #addCaption({ role, turn, at_ms }: Say): Caption {
+    const item = build("li", "say");
+    item.dataset.role = role;
+    item.dataset.turn = turn;
+    item.dataset.final = "false";
+    // Screen readers announce what is added to a log; words that still change come to them when they are final.
+    item.ariaHidden = "true";
+    const words = build("p", "words");
+    item.append(build("span", "speaker", role === "caller" ? "You" : this.#agentName), words);
+    this.#insert(item, at_ms);
+    const caption = { item, words, isFinal: false };
+    if (role === "agent") this.#lastAgentCaption = caption;
+    return caption;
+  }
+
+  #addTool(call: ToolCall): HTMLLIElement {
+    const item = build("li", "tool");
+    item.dataset.tool = call.name;
+    item.dataset.state = "running";
+    const summary = build("summary");
+    summary.append(build("code", "", call.name), " ", build("span", "outcome", "running…"));
+    const details = build("details");
+    details.append(
+      summary,
+      build("h3", "", "Asked with"),
+      build("pre", "", pretty(JSON.stringify(call.arguments))),
+      build("h3", "", "Answer"),
+      build("pre", "result", "…"),
+    );
+    item.append(details);
+    this.#insert(item, call.at_ms);
+    return item;
+  }
+
+  /** Puts an item where it began: a transcript comes after the reply to it has begun, but belongs before it. */
+  #insert(item: HTMLLIElement, at_ms: number): void {
+    this.#keepPlace(() => {
+      let next: Element | null = null;
+      let previous = this.#list.lastElementChild;
+      while (previous instanceof HTMLElement && Number(previous.dataset.at) > at_ms) {
+        next = previous;
+        previous = previous.previousElementSibling;
+      }
+      if (Number.isFinite(at_ms)) item.dataset.at = String(at_ms);
+      this.#list.insertBefore(item, next);
+      this.#main.classList.add("captioned");
+      this.#log.tabIndex = 0; // arrow keys scroll it
+    });
+  }
+
+  /** Runs a change of the captions and keeps the newest in sight, unless the visitor has scrolled up to read. */
+  #keepPlace(change: () => void): void {
+    const { scrollHeight, scrollTop, clientHeight } = this.#log;
+    const follows = scrollHeight - scrollTop - clientHeight < FOLLOW_PX;
+    change();
+    if (follows) this.#log.scrollTop = this.#log.scrollHeight;
+  }
+
+  /** The call is over: what was still changing stays as it is. */
+  #freeze(): void {
+    for (const caption of this.#captions.values()) {
+      if (caption.isFinal) continue;
+      if (caption === this.#lastAgentCaption) this.showInterruption();
+      caption.isFinal = true;
+      finish(caption.item);
+    }
+  }
+
+  #clear(): void {
+    this.#captions.clear();
+    this.#tools.clear();
+    this.#lastAgentCaption = undefined;
+    this.#liveSince = undefined;
+    this.#list.replaceChildren();
+    this.#main.classList.remove("captioned");
+    this.#log.removeAttribute("tabindex");
+  }
+}
+
+function finish(item: HTMLLIElement): void {
+  item.dataset.final = "true";
+  item.ariaHidden = null;
+}
+
+function find<T extends Element = HTMLElement>(selector: string): T {
+  const element = document.querySelector<T>(selector);
+  if (!element) throw new Error(`The page has no ${selector}.`);
+  return element;
+}
+
+function build<K extends keyof HTMLElementTagNameMap>(
+  tag: K,
+  className = "",
+  text = "",
+): HTMLElementTagNameMap[K] {
+  const element = document.createElement(tag);
+  if (className) element.className = className;
+  if (text) element.textContent = text;
+  return element;
+}
+
+/** Leaves a text alone that is right already: a live region would announce it again. */
+function setText(element: Element | null, text: string): void {
+  if (element && element.textContent !== text) element.textContent = text;
+}
+
+function clockTime(ms: number): string {
+  const seconds = Math.floor(ms / 1000);
+  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
+}
+
+function pretty(json: string): string {
+  try {
+    return JSON.stringify(JSON.parse(json), null, 2);
+  } catch {
+    return json; // an output can be any string
+  }
+}
