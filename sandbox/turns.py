@@ -1,0 +1,165 @@
+"""Who said what in a call: captions for the page and entries for the record, under the same turn ids."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from livekit.agents import llm
+from livekit.agents.voice import (
+    AgentSession,
+    SpeechCreatedEvent,
+    SpeechHandle,
+    UserInputTranscribedEvent,
+    UserStateChangedEvent,
+    io,
+)
+
+from sandbox.speech import MIN_SILENCE_S
+from sandbox.wire import Wire
+
+AddEntry = Callable[..., None]  # CallStore.add_entry of one call
+
+
+class CallerTurns:
+    """What the caller says. A turn is one stretch of speech: some interims and one final."""
+
+    def __init__(self, wire: Wire, add_entry: AddEntry) -> None:
+        self._wire = wire
+        self._add_entry = add_entry
+        self._number = 1
+        self._speaking = False
+        self._announced = False  # the page knows that this turn has begun
+        self._started_at: float | None = None
+        self._span: tuple[float, float] | None = None  # of the stretch whose final is still to come
+
+    def on_state(self, event: UserStateChangedEvent) -> None:
+        if event.new_state == "speaking":
+            self._speaking = self._announced = True
+            self._started_at = event.created_at
+            self._wire.send("speech_started", emulated=False)
+        elif event.old_state == "speaking":
+            self._speaking = False
+            if self._started_at is not None:
+                self._span = (self._started_at, event.created_at - MIN_SILENCE_S)
+            self._wire.send("speech_stopped")
+
+    def on_transcript(self, event: UserInputTranscribedEvent) -> None:
+        emulated = not self._announced
+        if emulated:
+            self._announced = True
+            self._started_at = event.created_at
+            self._wire.send("speech_started", emulated=True)
+        # Transcripts come in the order of the speech, also when the next stretch has begun before this final.
+        turn_id = f"user-{self._number}"
+        self._wire.send(
+            "input_audio_transcript",
+            transcript=event.transcript,
+            turn_id=turn_id,
+            is_final=event.is_final,
+        )
+        if not event.is_final:
+            return
+        self._number += 1
+        self._announced = self._speaking
+        if emulated:
+            self._wire.send("speech_stopped")
+        start, end = self._span or (self._started_at or event.created_at, event.created_at)
+        self._span = None
+        self._add_entry(
+            role="user",
+            message=event.transcript,
+            turn_id=turn_id,
+            started_at=start,
+            duration_ms=_ms(end - start),
+        )
+
+
+class _Turn:
+    def __init__(self, turn_id: str, speech: SpeechHandle | None) -> None:
+        self.id = turn_id
+        self.speech = speech
+        self.text = ""
+        self.started_at = time.time()
+        self.flushed = False
+
+
+class AgentTurns(io.TextOutput):
+    """What the agent says. Words come in step with the voice; the final text is what was heard of them."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        add_entry: AddEntry,
+        session: AgentSession[Any],
+        on_cut: Callable[[str], None],
+    ) -> None:
+        """`on_cut` gets the words that were heard of a say that the caller cut, "" when none were."""
+        super().__init__(label="captions", next_in_chain=None)
+        self._wire = wire
+        self._add_entry = add_entry
+        self._session = session
+        self._on_cut = on_cut
+        self._number = 0
+        self._turn: _Turn | None = None
+        # The final text comes from the conversation, the words from the synchroniser, and either may come
+        # first: words after their turn's final, up to the flush that ends them, are no new turn.
+        self._settled = False
+
+    async def capture_text(self, text: str) -> None:
+        if self._settled:
+            return
+        if self._turn is None:
+            self._turn = self._begin()
+        self._turn.text += text
+        self._wire.send("response_text", text=self._turn.text.strip(), turn_id=self._turn.id, is_final=False)
+
+    def flush(self) -> None:
+        if self._settled:
+            self._settled = False
+        elif self._turn is not None:
+            self._turn.flushed = True
+
+    def on_message(self, message: llm.ChatMessage) -> None:
+        """The conversation has a new message."""
+        if message.role == "assistant":
+            self._settle(message.text_content or "", message.interrupted)
+
+    def on_speech(self, event: SpeechCreatedEvent) -> None:
+        event.speech_handle.add_done_callback(self._on_speech_over)
+
+    def _on_speech_over(self, speech: SpeechHandle) -> None:
+        # A say that is cut at its first word never becomes a message, but its words may have been shown.
+        if self._turn is not None and self._turn.speech is speech:
+            self._settle("" if speech.interrupted else self._turn.text.strip(), speech.interrupted)
+        elif speech.interrupted and not any(_is_reply(item) for item in speech.chat_items):
+            self._on_cut("")
+
+    def _begin(self) -> _Turn:
+        self._number += 1
+        return _Turn(f"agent-{self._number}", self._session.current_speech)
+
+    def _settle(self, text: str, cut: bool) -> None:
+        turn = self._turn or self._begin()
+        self._turn = None
+        self._settled = not turn.flushed
+        if cut:
+            self._wire.send("interruption")
+        self._wire.send("response_text", text=text, turn_id=turn.id, is_final=True)
+        self._add_entry(
+            role="assistant",
+            message=text,
+            turn_id=turn.id,
+            started_at=turn.started_at,
+            duration_ms=_ms(time.time() - turn.started_at),
+        )
+        if cut:
+            self._add_entry(role="user", type="interruption", turn_id=turn.id)
+            self._on_cut(text)
+
+
+def _is_reply(item: llm.ChatItem) -> bool:
+    return item.type == "message" and item.role == "assistant"
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1000))
