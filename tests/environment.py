@@ -1,4 +1,7 @@
-"""What every test needs before Django loads: an environment of its own, and none of the developer's."""
+"""An environment for the tests, and none of the developer's.
+
+A pytest plugin (`-p` in pyproject.toml), as pytest-django reads the settings before any conftest.py is loaded.
+"""
 
 import os
 
