@@ -19,8 +19,8 @@ interface FailureText {
   title: string;
   /** What the visitor can do about it. */
   sentence: string;
-  /** What the button beside it does. */
-  remedy: "again" | "reload" | "none";
+  /** What the button then does. */
+  remedy: "again" | "reload";
 }
 
 const PLATFORM_TITLE = "The agent cannot take calls right now";
@@ -58,7 +58,7 @@ export const FAILURE_TEXTS = {
   insecure_origin: {
     title: "This address cannot use a microphone",
     sentence: "Browsers allow it only on secure pages. Open this site with https:// (or as localhost).",
-    remedy: "none",
+    remedy: "again",
   },
   site_unreachable: {
     title: "The site does not answer",

@@ -21,7 +21,7 @@ interface Caption {
 }
 
 const THEME_KEY = "theme";
-/** A reader this close to the newest caption wants to follow; one further up is reading. */
+/** This close to the newest caption counts as having it in sight. */
 const FOLLOW_PX = 120;
 
 /** The talk page's document: all that is read from it or changed in it. */
@@ -30,7 +30,6 @@ export class TalkPage implements ToolPage {
   readonly #status = find<HTMLElement>("#status");
   readonly #timer = find<HTMLElement>("#timer");
   readonly #failure = find<HTMLElement>("#failure");
-  readonly #remedy = find<HTMLButtonElement>("#failure button");
   readonly #log = find<HTMLElement>("#captions");
   readonly #list = find<HTMLOListElement>("#captions ol");
   readonly #agent = find<HTMLSelectElement | HTMLInputElement>("[name=agent_id]");
@@ -43,28 +42,37 @@ export class TalkPage implements ToolPage {
   readonly #captions = new Map<string, Caption>();
   readonly #tools = new Map<string, HTMLLIElement>();
   #lastAgentCaption: Caption | undefined;
+  /** The newest caption is in sight, and is kept there; a visitor who scrolls up wants to read. */
+  #follows = true;
+  #mustReload = false;
   #liveSince: number | undefined;
   #ticking: ReturnType<typeof setInterval> | undefined;
 
   constructor(wishes: TalkWishes) {
     const theme = this.#localStorage?.getItem(THEME_KEY);
     if (theme === "dark" || theme === "light") this.setTheme(theme);
-    const start = () => wishes.onStart(this.#agent.value);
-    this.#start.addEventListener("click", start);
+    this.#start.addEventListener("click", () =>
+      this.#mustReload ? location.reload() : wishes.onStart(this.#agent.value),
+    );
     this.#hangUp.addEventListener("click", wishes.onHangUp);
     this.#unblock.addEventListener("click", wishes.onUnblockPlayback);
     this.#mute.addEventListener("click", () =>
       wishes.onMute(this.#mute.getAttribute("aria-pressed") !== "true"),
     );
-    this.#remedy.addEventListener("click", () =>
-      this.#remedy.dataset.remedy === "reload" ? location.reload() : start(),
-    );
     for (const sign of ["pointerenter", "pointerdown", "touchstart", "focus"]) {
       this.#start.addEventListener(sign, wishes.onIntent, { passive: true });
     }
-    this.#agent.addEventListener("change", () => {
-      find("#agent-name").textContent = this.#agentName;
+    this.#agent.addEventListener("change", () => setText(find("#agent-name"), this.#agentName));
+    this.#log.addEventListener("scroll", () => {
+      const { scrollHeight, scrollTop, clientHeight } = this.#log;
+      this.#follows = scrollHeight - scrollTop - clientHeight < FOLLOW_PX;
     });
+    // The captions grow, or the buttons below take their room.
+    const resized = new ResizeObserver(() => {
+      if (this.#follows) this.#log.scrollTop = this.#log.scrollHeight;
+    });
+    resized.observe(this.#list);
+    resized.observe(this.#log);
   }
 
   get sdkUrl(): string {
@@ -111,6 +119,11 @@ export class TalkPage implements ToolPage {
     if (state.name === "ended" || state.name === "failed") this.#freeze();
   }
 
+  /** Names the site's session of this call, as the log knows it. */
+  showSession(session: string): void {
+    this.#main.dataset.session = session;
+  }
+
   /** Shows what is said: interim texts replace each other in their turn's place, the final one stays. */
   showSay(say: Say): void {
     const key = `${say.role} ${say.turn}`;
@@ -121,17 +134,15 @@ export class TalkPage implements ToolPage {
       this.#captions.set(key, caption);
     }
     if (caption.isFinal && !say.isFinal) return;
-    this.#keepPlace(() => {
-      const { item, words, isFinal } = caption;
-      const before = words.textContent ?? "";
-      // A second final of a turn holds its next words.
-      words.textContent = isFinal && before !== say.text ? `${before} ${say.text}`.trim() : say.text;
-      if (!say.isFinal) return;
-      caption.isFinal = true;
-      // Nothing of this turn was heard: it was cut before its first word.
-      if (!words.textContent) item.remove();
-      finish(item);
-    });
+    const { item, words, isFinal } = caption;
+    const before = words.textContent ?? "";
+    // A second final of a turn holds its next words.
+    words.textContent = isFinal && before !== say.text ? `${before} ${say.text}`.trim() : say.text;
+    if (!say.isFinal) return;
+    caption.isFinal = true;
+    // Nothing of this turn was heard: it was cut before its first word.
+    if (!words.textContent) item.remove();
+    finish(item);
   }
 
   /** Marks what the agent was saying, or said last, as cut off by the caller. */
@@ -149,9 +160,8 @@ export class TalkPage implements ToolPage {
       this.#tools.set(call.id, item);
     }
     if (output === undefined) return;
-    const hasFailed = isErrorOutput(output);
-    item.dataset.state = hasFailed ? "failed" : "done";
-    setText(item.querySelector(".outcome"), hasFailed ? "failed" : "done");
+    const state = isErrorOutput(output) ? "failed" : "done";
+    this.#conclude(item, state, state);
     setText(item.querySelector(".result"), pretty(output));
   }
 
@@ -217,15 +227,13 @@ export class TalkPage implements ToolPage {
   }
 
   #showFailure(code: FailureCode | undefined): void {
-    this.#failure.hidden = code === undefined;
-    if (code === undefined) return;
-    const { title, sentence, remedy } = FAILURE_TEXTS[code];
-    setText(this.#failure.querySelector("h2"), title);
-    setText(this.#failure.querySelector("p"), sentence);
-    this.#failure.dataset.code = code;
-    this.#remedy.hidden = remedy === "none";
-    this.#remedy.dataset.remedy = remedy;
-    setText(this.#remedy, remedy === "reload" ? "Reload the page" : "Try again");
+    const failure = code && FAILURE_TEXTS[code];
+    this.#mustReload = failure?.remedy === "reload";
+    const again = this.#mustReload ? "Reload the page" : "Try again";
+    setText(find("#start span"), failure ? again : "Start talking");
+    this.#failure.hidden = !failure;
+    setText(find("#failure h2"), failure?.title ?? "");
+    setText(find("#failure p"), failure?.sentence ?? "");
   }
 
   /** A button that goes away takes the focus with it, and a keyboard would start again at the top. */
@@ -242,6 +250,7 @@ export class TalkPage implements ToolPage {
     // Screen readers announce what is added to a log; words that still change come to them when they are final.
     item.ariaHidden = "true";
     const words = build("p", "words");
+    words.dataset.text = "";
     item.append(build("span", "speaker", role === "caller" ? "You" : this.#agentName), words);
     this.#insert(item, at_ms);
     const caption = { item, words, isFinal: false };
@@ -268,28 +277,23 @@ export class TalkPage implements ToolPage {
     return item;
   }
 
-  /** Puts an item where it began: a transcript comes after the reply to it has begun, but belongs before it. */
-  #insert(item: HTMLLIElement, at_ms: number): void {
-    this.#keepPlace(() => {
-      let next: Element | null = null;
-      let previous = this.#list.lastElementChild;
-      while (previous instanceof HTMLElement && Number(previous.dataset.at) > at_ms) {
-        next = previous;
-        previous = previous.previousElementSibling;
-      }
-      if (Number.isFinite(at_ms)) item.dataset.at = String(at_ms);
-      this.#list.insertBefore(item, next);
-      this.#main.classList.add("captioned");
-      this.#log.tabIndex = 0; // arrow keys scroll it
-    });
+  #conclude(tool: HTMLLIElement, state: "done" | "failed", outcome: string): void {
+    tool.dataset.state = state;
+    setText(tool.querySelector(".outcome"), outcome);
   }
 
-  /** Runs a change of the captions and keeps the newest in sight, unless the visitor has scrolled up to read. */
-  #keepPlace(change: () => void): void {
-    const { scrollHeight, scrollTop, clientHeight } = this.#log;
-    const follows = scrollHeight - scrollTop - clientHeight < FOLLOW_PX;
-    change();
-    if (follows) this.#log.scrollTop = this.#log.scrollHeight;
+  /** Puts an item where it began: a transcript comes after the reply to it has begun, but belongs before it. */
+  #insert(item: HTMLLIElement, at_ms: number): void {
+    let next: Element | null = null;
+    let previous = this.#list.lastElementChild;
+    while (previous instanceof HTMLElement && Number(previous.dataset.at) > at_ms) {
+      next = previous;
+      previous = previous.previousElementSibling;
+    }
+    if (Number.isFinite(at_ms)) item.dataset.at = String(at_ms);
+    this.#list.insertBefore(item, next);
+    this.#main.classList.add("captioned");
+    this.#log.tabIndex = 0; // arrow keys scroll it
   }
 
   /** The call is over: what was still changing stays as it is. */
@@ -300,12 +304,16 @@ export class TalkPage implements ToolPage {
       caption.isFinal = true;
       finish(caption.item);
     }
+    for (const item of this.#tools.values()) {
+      if (item.dataset.state === "running") this.#conclude(item, "failed", "not answered");
+    }
   }
 
   #clear(): void {
     this.#captions.clear();
     this.#tools.clear();
     this.#lastAgentCaption = undefined;
+    this.#follows = true;
     this.#liveSince = undefined;
     this.#list.replaceChildren();
     this.#main.classList.remove("captioned");

@@ -46,6 +46,7 @@ function handle(event: CallEvent): void {
       page.showTool(event.call, event.output);
       break;
     case "opened":
+      page.showSession(event.credential.session);
       openRelay(event.credential.session, event.credential.relay_url);
       break;
     case "entry":
