@@ -1,8 +1,7 @@
 """What staff see, all of it read-only: calls, bookings, and the transcript of a call, its change page."""
 
-from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
 from django.contrib import admin
@@ -14,7 +13,6 @@ from django.forms import Media
 from django.forms.widgets import Script
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.template.loader import render_to_string
-from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
@@ -34,7 +32,7 @@ STATES = {"created": "Not started", "live": "In progress", "ended": "Ended"}
 admin.site.enable_nav_sidebar = False
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # its parameter exists in the stubs only
     show_full_result_count = False
     list_per_page = 50
 
@@ -74,6 +72,21 @@ def length_of(session: VoiceSession) -> str | SafeString:
     )
 
 
+class TranscriptMedia:
+    """All that the change page of a call loads: the admin's own scripts serve forms, and there is none."""
+
+    css: ClassVar = {"all": ["css/admin-transcript.css"]}
+    js: ClassVar = [Script("dist/admin-transcript.js", type="module")]
+
+
+class ListedSession(Protocol):
+    """What the list adds to each call."""
+
+    turn_count: int
+    last_text: str | None
+    last_type: str | None
+
+
 @admin.register(VoiceSession)
 class VoiceSessionAdmin(ReadOnlyAdmin):
     list_display = ("status", "started", "agent_name", "length", "turns", "last_words")
@@ -92,14 +105,11 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
             .order_by("-at_ms", "-source", "-seq")
         )
         number = turns.order_by().values("session").annotate(number=Count("pk")).values("number")
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(
-                turn_count=Coalesce(Subquery(number), 0),
-                last_text=Subquery(spoken.values("words")[:1]),
-                last_type=Subquery(spoken.values("type")[:1]),
-            )
+        sessions: QuerySet[VoiceSession] = super().get_queryset(request)
+        return sessions.annotate(
+            turn_count=Coalesce(Subquery(number), 0),
+            last_text=Subquery(spoken.values("words")[:1]),
+            last_type=Subquery(spoken.values("type")[:1]),
         )
 
     @admin.display(description="State", ordering="state")
@@ -120,11 +130,11 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
         return length_of(session)
 
     @admin.display(description="Turns", ordering="turn_count")
-    def turns(self, session: VoiceSession) -> int:
-        return int(session.turn_count)
+    def turns(self, session: ListedSession) -> int:
+        return session.turn_count
 
     @admin.display(description="Last words")
-    def last_words(self, session: VoiceSession) -> SafeString | None:
+    def last_words(self, session: ListedSession) -> SafeString | None:
         if not session.last_text:
             return None
         return format_html(
@@ -170,7 +180,7 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
         change: bool = False,
         form_url: str = "",
         obj: VoiceSession | None = None,
-    ) -> TemplateResponse:
+    ) -> HttpResponse:
         """The change page is the transcript."""
         if obj is None:  # adding is not offered
             raise PermissionDenied
@@ -184,8 +194,7 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
             "events_url": reverse("admin:sessions_app_voicesession_events", args=[obj.pk]),
             "socket_url": f"/ws/transcripts/{obj.pk}/",
             # The admin's own scripts serve forms; there is none here.
-            "media": self.Media.css
-            and Media(css=self.Media.css, js=[Script("dist/admin-transcript.js", type="module")]),
+            "media": Media(TranscriptMedia),
         }
         return super().render_change_form(request, context, add, change, form_url, obj)
 
@@ -205,18 +214,17 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
 
 @admin.register(Booking)
 class BookingAdmin(ReadOnlyAdmin):
-    list_display = ("number", "when", "people", "guest", "cancelled", "call")
+    list_display = ("number", "when", "people", "guest", "cancelled")
     list_select_related = ("session",)
-    fields = ("number", "when", "people", "guest", "cancelled", "call")
 
     class Media:
         css: ClassVar = {"all": ["css/admin-transcript.css"]}
 
-    def get_list_display(self, request: HttpRequest) -> Sequence[str]:
+    def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
         may_read_calls = request.user.has_perm("sessions_app.view_voicesession")
-        return [name for name in self.list_display if name != "call" or may_read_calls]
+        return (*self.list_display, "call") if may_read_calls else self.list_display
 
-    def get_fields(self, request: HttpRequest, obj: Booking | None = None) -> Sequence[str]:
+    def get_fields(self, request: HttpRequest, obj: Booking | None = None) -> tuple[str, ...]:
         return self.get_list_display(request)
 
     @admin.display(description="Reference", ordering="pk")

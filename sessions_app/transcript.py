@@ -5,9 +5,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
-from .models import SessionEvent
+from .events import ToolCall
+from .models import SessionEvent, VoiceSession
 
 TURNS = ("input_audio_transcript", "response_text")
 SILENT = ("speech_started", "speech_stopped")
@@ -23,7 +25,6 @@ NOTES = {
     "hang_up": "The caller hung up",
     "disconnected": "The media connection ended",
     "reconnected": "Connected again",
-    "ended": "The site closed the call",
 }
 TROUBLES = {
     "reconnecting": "The media connection was lost; trying again",
@@ -89,22 +90,7 @@ def plain(value: Any) -> str:
 
 
 def pairs(data: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return [(name, plain(value)) for name, value in data.items()]
-
-
-def argument_pairs(arguments: Any) -> list[tuple[str, str]]:
-    """Arguments come as descriptors (name, type, …, value); one without a value was left out by the agent."""
-    if isinstance(arguments, list) and all(isinstance(a, dict) and "name" in a for a in arguments):
-        return [(plain(a["name"]), plain(a["value"])) for a in arguments if "value" in a]
-    return pairs(arguments if isinstance(arguments, dict) else {"arguments": arguments} if arguments else {})
-
-
-def tool_call_id(event: SessionEvent) -> Any:
-    return event.data.get("toolCallId", event.data.get("tool_call_id"))
-
-
-def tool_name(event: SessionEvent) -> str:
-    return plain(event.data.get("toolName", event.data.get("tool_name", "a tool")))
+    return [(name, plain(value)) for name, value in data.items() if value != ""]
 
 
 def cut_texts(events: Iterable[SessionEvent]) -> set[int]:
@@ -142,7 +128,7 @@ def changed_by(new: Iterable[SessionEvent], context: Sequence[SessionEvent]) -> 
 def lines(events: Iterable[SessionEvent], context: Sequence[SessionEvent]) -> list[Line]:
     """`events` as staff read them; `context`: all of the call that are of a type in CONTEXT, in order."""
     cuts = cut_texts(context)
-    calls = {plain(tool_call_id(event)): event for event in context if event.type == "tool_call"}
+    calls = {ToolCall.read(event.data).id: event for event in context if event.type == "tool_call"}
     return [line_of(event, cuts, calls) for event in events if event.type not in SILENT]
 
 
@@ -155,13 +141,16 @@ def line_of(event: SessionEvent, cuts: set[int], calls: Mapping[str, SessionEven
         case "interruption":
             return Line(event, "interruption", "The caller cut in")
         case "tool_call":
-            arguments = argument_pairs(data.get("arguments"))
-            return Line(event, "tool", "Tool", tool_name(event), facts=arguments)
+            call = ToolCall.read(data)
+            return Line(event, "tool", "Tool", call.name, facts=pairs(call.arguments))
         case "tool_call_output":
-            return output_line(event, calls.get(plain(tool_call_id(event))))
+            return output_line(event, calls.get(data["toolCallId"]))
         case "microphone_muted":
             act = "unmuted" if data.get("muted") is False else "muted"
             return Line(event, "note", f"The caller {act} the microphone")
+        case "ended" if event.source == SessionEvent.Source.SERVER:
+            reason = dict(VoiceSession.EndReason.choices).get(data["reason"], data["reason"])
+            return Line(event, "note", "The site closed the call:", words=reason)
         case kind if kind in TROUBLES:
             return Line(event, "note", TROUBLES[kind], facts=pairs(data), is_trouble=True)
         case kind:
@@ -169,18 +158,20 @@ def line_of(event: SessionEvent, cuts: set[int], calls: Mapping[str, SessionEven
 
 
 def output_line(event: SessionEvent, call: SessionEvent | None) -> Line:
-    tool = tool_name(call) if call else ""
+    tool = ToolCall.read(call.data).name if call else ""
     words = f"after {max(0, event.at_ms - call.at_ms) / 1000:.1f} s" if call else ""
-    output = event.data.get("output", "")
+    output: str = event.data["output"]
     try:
-        answer = json.loads(output) if isinstance(output, str) else output
-    except (ValueError, RecursionError):  # any string is an output
-        answer = output
-    if isinstance(answer, dict):
-        failed = "error" in answer
-        label = "Failed" if failed else "Answer"
-        return Line(event, "output", label, tool, words, facts=pairs(answer), is_trouble=failed)
-    return Line(event, "output", "Answer", tool, words, body=plain(answer))
+        answer = json.loads(output)
+        is_failure = isinstance(answer, dict) and "error" in answer
+        facts = pairs(answer) if isinstance(answer, dict) else []
+        body = "" if facts else plain(answer)
+        # An escape can stand for half a character, which no page can hold.
+        "".join([body, *chain.from_iterable(facts)]).encode()
+    except (ValueError, RecursionError):  # any text is an output
+        is_failure, facts, body = False, [], output
+    label = "Failed" if is_failure else "Answer"
+    return Line(event, "output", label, tool, words, body, facts, is_trouble=is_failure)
 
 
 def parse_cursor(text: str) -> dict[str, int]:

@@ -1,0 +1,484 @@
+"""What staff see of calls and bookings, and who may see it."""
+
+import json
+import re
+from datetime import timedelta
+from html.parser import HTMLParser
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.contrib.auth.models import Permission, User
+from django.db import connection
+from django.test import TestCase
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from sessions_app import log
+from sessions_app.events import Frame
+from sessions_app.models import Booking, SessionEvent, VoiceSession
+
+AGENT = UUID("5a1c0e5e-0000-4000-8000-000000000001")
+SESSIONS = "/admin/sessions_app/voicesession/"
+BOOKINGS = "/admin/sessions_app/booking/"
+
+
+def change_url(session: VoiceSession) -> str:
+    return f"{SESSIONS}{session.pk}/change/"
+
+
+def events_url(session: VoiceSession, after: str = "") -> str:
+    return f"{change_url(session)}events/?after={after}"
+
+
+def open_session(agent_name: str = "Concierge") -> VoiceSession:
+    return VoiceSession.objects.create(visitor="0" * 32, agent_id=AGENT, agent_name=agent_name)
+
+
+def tell(session: VoiceSession, *events: tuple[int, str, dict[str, Any]], source: str = "browser") -> None:
+    """Logs (at_ms, type, data) under the next numbers of their source."""
+    first = log.last_seq(session.pk, source) + 1
+    log.record(session.pk, [Frame(first + n, *event) for n, event in enumerate(events)], source=source)
+    session.refresh_from_db()
+
+
+def agent_says(at_ms: int, text: str) -> tuple[int, str, dict[str, Any]]:
+    return at_ms, "response_text", {"text": text, "turn_id": f"agent-{at_ms}", "is_final": True}
+
+
+def caller_says(at_ms: int, text: str) -> tuple[int, str, dict[str, Any]]:
+    return at_ms, "input_audio_transcript", {"transcript": text, "turn_id": f"user-{at_ms}", "is_final": True}
+
+
+def cuts_in(at_ms: int) -> tuple[int, str, dict[str, Any]]:
+    return at_ms, "interruption", {}
+
+
+class Rows(HTMLParser):
+    """The lines of a transcript: their attributes, and their words as they are shown."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.rows: list[dict[str, str | None]] = []
+        self.tags: set[str] = set()
+        self._is_open = False
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "li" and ("data-seq", dict(attrs).get("data-seq")) in attrs:
+            self.rows.append({**dict(attrs), "words": ""})
+            self._is_open = True
+        elif self._is_open:
+            self.tags.add(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._is_open = self._is_open and tag != "li"
+
+    def handle_data(self, data: str) -> None:
+        if self._is_open:
+            self.rows[-1]["words"] = " ".join(f"{self.rows[-1]['words']} {data}".split())
+
+    def ids(self) -> list[str | None]:
+        return [row["id"] for row in self.rows]
+
+    def words(self) -> list[str | None]:
+        return [row["words"] for row in self.rows]
+
+    def cut(self) -> list[str | None]:
+        return [row["words"] for row in self.rows if "data-cut" in row]
+
+
+class AdminTestCase(TestCase):
+    def setUp(self) -> None:
+        self.staff = User.objects.create_user("staff", is_staff=True)
+        self.allow("view_voicesession", "view_booking")
+        self.client.force_login(self.staff)
+
+    def allow(self, *codenames: str) -> None:
+        self.staff.user_permissions.set(Permission.objects.filter(codename__in=codenames))
+
+    def transcript(self, session: VoiceSession) -> Rows:
+        return Rows(self.client.get(change_url(session)).content.decode())
+
+    def increment(self, session: VoiceSession, after: str) -> tuple[Rows, str]:
+        response = self.client.get(events_url(session, after))
+        return Rows(response.content.decode()), response["X-Cursor"]
+
+
+class PermissionTests(AdminTestCase):
+    def statuses(self) -> list[int]:
+        session = open_session()
+        booking = Booking.objects.create(session=session, tool_call_id="t", people=2, at=timezone.now())
+        urls = [
+            SESSIONS,
+            change_url(session),
+            events_url(session),
+            BOOKINGS,
+            f"{BOOKINGS}{booking.pk}/change/",
+        ]
+        return [self.client.get(url).status_code for url in urls]
+
+    def test_staff_with_both_permissions(self) -> None:
+        assert self.statuses() == [200, 200, 200, 200, 200]
+
+    def test_staff_who_may_see_bookings_only(self) -> None:
+        self.allow("view_booking")
+        assert self.statuses() == [403, 403, 403, 200, 200]
+        self.assertNotContains(self.client.get(BOOKINGS), SESSIONS)
+
+    def test_staff_without_permission(self) -> None:
+        self.allow()
+        assert self.statuses() == [403, 403, 403, 403, 403]
+        self.assertNotContains(self.client.get("/admin/"), SESSIONS)
+
+    def test_a_caller_with_an_account_and_a_stranger_are_sent_to_the_login(self) -> None:
+        User.objects.filter(pk=self.staff.pk).update(is_staff=False)
+        assert self.statuses() == [302, 302, 302, 302, 302]
+        self.client.logout()
+        assert self.statuses() == [302, 302, 302, 302, 302]
+
+    def test_nothing_can_be_added_changed_or_deleted_not_even_by_a_superuser(self) -> None:
+        User.objects.filter(pk=self.staff.pk).update(is_superuser=True)
+        session = open_session()
+        booking = Booking.objects.create(session=session, tool_call_id="t", people=2, at=timezone.now())
+        for url, pk in ((SESSIONS, session.pk), (BOOKINGS, booking.pk)):
+            assert self.client.get(f"{url}add/").status_code == 403
+            assert self.client.post(f"{url}{pk}/change/", {"people": 9}).status_code == 403
+            assert self.client.post(f"{url}{pk}/delete/", {"post": "yes"}).status_code == 403
+            self.client.post(url, {"action": "delete_selected", "_selected_action": [pk], "post": "yes"})
+        assert VoiceSession.objects.get().agent_name == "Concierge"
+        assert Booking.objects.get().people == 2
+
+    def test_an_unknown_call_and_a_broken_cursor_are_said_so(self) -> None:
+        assert self.client.get(events_url(VoiceSession())).status_code == 404
+        for after in (
+            "browser",
+            "browser:x",
+            "browser:-1",
+            "moon:1",
+            "browser:1;server:2",
+            "browser:99999999999",
+        ):
+            response = self.client.get(events_url(open_session(), after))
+            assert response.status_code == 400
+            assert "SOURCE:NUMBER" in response.content.decode()
+
+
+class TranscriptTests(AdminTestCase):
+    def test_lines_stand_in_the_order_of_the_conversation(self) -> None:
+        session = open_session()
+        tell(session, (0, "connected", {}), caller_says(4000, "And in Rome?"), agent_says(900, "Sunny."))
+        tell(session, agent_says(900, "Recovered."), source="platform")
+        rows = self.transcript(session)
+        assert rows.ids() == ["browser-1", "browser-3", "platform-1", "browser-2"]
+        assert rows.words() == [
+            "0:00 The caller joined",
+            "0:00 Agent Sunny.",
+            "0:00 Agent the platform Recovered.",
+            "0:04 Caller And in Rome?",
+        ]
+
+    def test_the_lines_after_a_cursor_are_the_lines_of_a_reload(self) -> None:
+        session = open_session()
+        tell(session, (0, "connected", {}), agent_says(900, "Hello."))
+        page = self.client.get(change_url(session))
+        self.assertContains(page, 'data-cursor="browser:2,server:0,platform:0"')
+        before = Rows(page.content.decode()).rows
+        tell(session, caller_says(3000, "Hi."), (9000, "hang_up", {}))
+        tell(session, (9001, "ended", {"reason": "abandoned"}), source="server")
+
+        rows, cursor = self.increment(session, "browser:2,server:0,platform:0")
+        assert cursor == "browser:4,server:1,platform:0"
+        assert rows.ids() == ["browser-3", "browser-4", "server-1"]
+        assert self.transcript(session).rows == before + rows.rows
+        assert self.increment(session, cursor)[0].rows == []
+
+    def test_the_state_of_the_call_comes_with_the_lines(self) -> None:
+        session = open_session()
+        assert self.client.get(events_url(session))["X-State"] == "created"
+        tell(session, (0, "connected", {}))
+        assert self.client.get(events_url(session))["X-State"] == "live"
+        tell(session, (5000, "hang_up", {}))
+        assert self.client.get(events_url(session))["X-State"] == "ended"
+        self.assertContains(self.client.get(change_url(session)), 'data-state="ended"')
+
+    def test_the_page_tells_of_the_call(self) -> None:
+        session = open_session()
+        tell(session, (0, "connected", {}), (200, "session_started", {"id": "call-77"}))
+        VoiceSession.objects.update(created_at=timezone.now() - timedelta(minutes=8))
+        VoiceSession.objects.update(started_at=timezone.now() - timedelta(minutes=7, seconds=5))
+        page = self.client.get(change_url(session))
+        assert re.search(r'live, <span data-elapsed-ms="425\d\d\d">7:05</span>', page.content.decode())
+        self.assertContains(page, "7\xa0minutes ago")
+        self.assertContains(page, "<dd>call-77</dd>", html=True)
+        self.assertContains(page, f"<dd>{session.pk}</dd>", html=True)
+        self.assertContains(page, f'data-events-url="{change_url(session)}events/"')
+        self.assertContains(page, f'data-socket-url="/ws/transcripts/{session.pk}/"')
+        session.mark_ended("hang_up", timezone.now())
+        self.assertContains(self.client.get(change_url(session)), "<dd>the caller hung up</dd>", html=True)
+
+    def test_the_page_needs_nothing_that_the_policy_forbids(self) -> None:
+        session = open_session()
+        tell(session, caller_says(1, "Hi."))
+        page = self.client.get(change_url(session)).content.decode()
+        assert 'src="/static/dist/admin-transcript.js" type="module"' in page
+        assert re.findall(r"<script(?![^>]*\bsrc=)", page) == []
+        assert re.findall(r"<style|\sstyle=|\son[a-z]+=", page) == []
+
+    def test_hostile_texts_are_shown_and_never_obeyed(self) -> None:
+        hostile = "</li><script>alert(1)</script><img src=x onerror=alert(1)>\"'&amp;"
+        session = open_session(agent_name=hostile[:100])
+        call = {
+            "toolCallId": hostile,
+            "toolName": hostile,
+            "arguments": [{"name": hostile, "value": hostile}],
+        }
+        tell(
+            session,
+            caller_says(1, hostile),
+            agent_says(2, hostile),
+            (3, "tool_call", call),
+            (4, "tool_call_output", {"toolCallId": hostile, "output": hostile}),
+            (5, "tool_call_output", {"toolCallId": hostile, "output": json.dumps({hostile: hostile})}),
+            (6, "call_failed", {"code": hostile, hostile: [hostile]}),
+            (7, "rejected", {"code": "bad_type", "message": hostile, "type": ""}),
+            (8, "response_text", {"text": "x", "turn_id": hostile}),
+            (9, "session_started", {"id": hostile}),
+            (10, "ended", {"who": "a browser that plays the server"}),
+        )
+        for response in (self.client.get(change_url(session)), self.client.get(events_url(session))):
+            rows = Rows(response.content.decode())
+            assert len(rows.rows) == 10
+            assert "script" not in rows.tags
+            assert "img" not in rows.tags
+            assert rows.words()[0] == f"0:00 Caller {hostile}"
+            self.assertNotContains(response, "<script>alert")
+        self.assertNotContains(self.client.get(SESSIONS), "<script>alert")
+
+    def test_outputs_that_are_no_plain_objects_are_shown_as_they_are(self) -> None:
+        outputs = [
+            "sunny",
+            '"sunny"',
+            "[1, 2]",
+            "null",
+            "9" * 5000,
+            "[" * 30000,
+            '{"a": "\\ud800"}',
+            "{}",
+            "",
+        ]
+        session = open_session()
+        tell(
+            session,
+            *((n, "tool_call_output", {"toolCallId": "t", "output": o}) for n, o in enumerate(outputs)),
+        )
+        words = self.transcript(session).words()
+        assert words[:4] == [f"0:00 Answer {o}" for o in ("sunny", "sunny", "[1, 2]", "null")]
+        assert words[6] == '0:00 Answer {"a": "\\ud800"}'
+
+    def test_a_tool_call_and_its_answer(self) -> None:
+        session = open_session()
+        arguments = [
+            {"name": "people", "type": "integer", "required": True, "value": 2},
+            {"name": "time", "type": "string", "required": True, "value": "19:30"},
+            {"name": "name", "type": "string", "required": False},
+        ]
+        tell(
+            session,
+            (7000, "tool_call", {"toolCallId": "a", "toolName": "book_table", "arguments": arguments}),
+            (7400, "tool_call_output", {"toolCallId": "a", "output": '{"reference": "B1001"}'}),
+            (8000, "tool_call", {"tool_call_id": "b", "tool_name": "get_time", "runs_on": "page"}),
+            (9500, "tool_call_output", {"toolCallId": "b", "output": '{"error": "I do not know the city."}'}),
+        )
+        expected = [
+            "0:07 Tool book_table people: 2 time: 19:30",
+            "0:07 Answer book_table after 0.4 s reference: B1001",
+            "0:08 Tool get_time",
+            "0:09 Failed get_time after 1.5 s error: I do not know the city.",
+        ]
+        assert self.transcript(session).words() == expected
+        # The answer names its tool also when it comes alone.
+        assert self.increment(session, "browser:3")[0].words() == expected[3:]
+
+    def test_a_long_answer_is_folded(self) -> None:
+        session = open_session()
+        for output in ("short", "long " * 40):
+            tell(session, (1, "tool_call_output", {"toolCallId": "a", "output": output}))
+        assert self.client.get(change_url(session)).content.decode().count("<details>") == 1
+
+    def test_what_happened_around_the_talk(self) -> None:
+        session = open_session()
+        tell(
+            session,
+            (1, "microphone_muted", {"muted": True}),
+            (2, "microphone_muted", {"muted": False}),
+            (3, "reconnecting", {}),
+            (4, "rejected", {"code": "bad_type", "message": "type must be a text", "type": ""}),
+            (5, "mood_changed", {"mood": "cheerful", "signs": ["laughs"]}),
+        )
+        tell(session, (6, "ended", {"reason": "abandoned"}), source="server")
+        assert self.transcript(session).words() == [
+            "0:00 The caller muted the microphone",
+            "0:00 The caller unmuted the microphone",
+            "0:00 The media connection was lost; trying again",
+            "0:00 The site refused a report from the caller's browser "
+            "code: bad_type message: type must be a text",
+            "0:00 mood_changed mood: cheerful signs: laughs",
+            "0:00 The site closed the call: the page went away the site",
+        ]
+
+    def test_speech_marks_have_no_line_but_move_the_cursor(self) -> None:
+        session = open_session()
+        tell(
+            session,
+            (1, "speech_started", {"emulated": False}),
+            caller_says(1, "Hi."),
+            (900, "speech_stopped", {}),
+        )
+        page = self.client.get(change_url(session))
+        assert Rows(page.content.decode()).ids() == ["browser-2"]
+        self.assertContains(page, 'data-cursor="browser:3,server:0,platform:0"')
+        rows, cursor = self.increment(session, "browser:2")
+        assert (rows.rows, cursor) == ([], "browser:3,server:0,platform:0")
+
+
+class CutTests(AdminTestCase):
+    def test_a_text_that_the_caller_cut(self) -> None:
+        session = open_session()
+        tell(session, agent_says(500, "Hello."), caller_says(3000, "Weather?"), cuts_in(9000))
+        tell(session, agent_says(5000, "It is"), caller_says(8900, "Stop."), agent_says(12000, "Fine."))
+        rows = self.transcript(session)
+        assert rows.cut() == ["0:05 Agent It is cut off here"]
+        assert "0:09 The caller cut in" in rows.words()
+
+    def test_a_text_cut_before_its_first_word(self) -> None:
+        session = open_session()
+        tell(session, cuts_in(9000), agent_says(8800, ""))
+        assert self.transcript(session).cut() == ["0:08 Agent cut off before a word was heard"]
+
+    def test_an_answer_that_never_began_does_not_mark_the_one_before(self) -> None:
+        session = open_session()
+        tell(session, agent_says(500, "Hello."), caller_says(3000, "Weather?"), cuts_in(5000))
+        tell(session, caller_says(4900, "No, the time."))
+        assert self.transcript(session).cut() == []
+
+    def test_live_the_text_comes_after_the_interruption(self) -> None:
+        session = open_session()
+        tell(session, cuts_in(9000))
+        tell(session, agent_says(5000, "It is"))
+        assert self.increment(session, "browser:1")[0].cut() == ["0:05 Agent It is cut off here"]
+
+    def test_live_the_interruption_comes_after_the_text(self) -> None:
+        session = open_session()
+        tell(session, agent_says(5000, "It is sunny."))
+        tell(session, cuts_in(9000))
+        rows, cursor = self.increment(session, "browser:1")
+        assert rows.ids() == ["browser-1", "browser-2"], "the changed line is sent again"
+        assert rows.cut() == ["0:05 Agent It is sunny. cut off here"]
+        assert cursor == "browser:2,server:0,platform:0"
+
+    def test_live_a_mark_moves_when_the_cut_text_turns_up(self) -> None:
+        session = open_session()
+        tell(session, agent_says(5000, "One moment."), cuts_in(9000))
+        assert self.transcript(session).cut() == ["0:05 Agent One moment. cut off here"]
+        tell(session, agent_says(7000, "It is"))
+        rows, _ = self.increment(session, "browser:2")
+        assert rows.words() == ["0:05 Agent One moment.", "0:07 Agent It is cut off here"]
+        assert self.transcript(session).cut() == rows.cut()
+
+
+class SessionListTests(AdminTestCase):
+    def shown(self, query: str = "") -> list[str]:
+        """The ids of the calls in the list."""
+        page = self.client.get(f"{SESSIONS}{query}").content.decode()
+        return re.findall(rf'<th[^>]*><a href="{SESSIONS}([0-9a-f-]+)/change/', page)
+
+    def test_a_call_in_the_list(self) -> None:
+        session = open_session()
+        tell(
+            session, (0, "connected", {}), caller_says(4000, "And in <b>Rome</b>?"), agent_says(900, "Sunny.")
+        )
+        tell(session, cuts_in(4500), agent_says(4400, ""))
+        VoiceSession.objects.update(
+            created_at=timezone.now() - timedelta(hours=2), started_at=timezone.now() - timedelta(hours=2)
+        )
+        session.refresh_from_db()
+        assert session.started_at is not None
+        session.mark_ended("hang_up", session.started_at + timedelta(seconds=83))
+        page = self.client.get(SESSIONS)
+        for words in (
+            "Ended",
+            "the caller hung up",
+            "Concierge",
+            "2\xa0hours ago",
+            "1:23",
+            "And in &lt;b&gt;Rome",
+        ):
+            self.assertContains(page, words)
+        self.assertContains(page, '<td class="field-turns">3</td>', html=True)
+        self.assertContains(page, "<b>Caller:</b>")
+
+    def test_a_running_call_tells_the_time_so_far(self) -> None:
+        session = open_session()
+        session.mark_live(timezone.now() - timedelta(minutes=3, seconds=7))
+        assert re.search(r"live, <span [^>]*>3:0[78]</span>", self.client.get(SESSIONS).content.decode())
+
+    def test_the_number_of_queries_does_not_grow_with_the_list(self) -> None:
+        def queries() -> int:
+            with CaptureQueriesContext(connection) as captured:
+                assert self.client.get(SESSIONS).status_code == 200
+            return len(captured)
+
+        def add() -> None:
+            session = open_session()
+            tell(session, (0, "connected", {}), agent_says(1, "Hello."), caller_says(2, "Hi."))
+
+        add()
+        one = queries()
+        add()
+        add()
+        assert queries() == one
+
+    def test_search_by_the_number_of_the_session_or_the_call(self) -> None:
+        wanted, other = open_session(), open_session()
+        wanted.set_call("call-4711")
+        other.set_call("call-9999")
+        for text in (str(wanted.pk), str(wanted.pk)[:13], wanted.pk.hex, "4711"):
+            assert self.shown(f"?q={text}") == [str(wanted.pk)]
+        assert self.shown("?q=nothing") == []
+
+    def test_filters(self) -> None:
+        old, new = open_session("Concierge"), open_session("Porter")
+        old.mark_ended("hang_up", timezone.now())
+        VoiceSession.objects.filter(pk=old.pk).update(created_at=timezone.now() - timedelta(days=40))
+        today = timezone.now().replace(hour=0, minute=0)
+        for query, session in (
+            ("state__exact=ended", old),
+            ("end_reason__exact=hang_up", old),
+            ("agent_name=Porter", new),
+            (urlencode({"created_at__gte": today}), new),
+        ):
+            assert self.shown(f"?{query}") == [str(session.pk)], query
+
+
+class BookingTests(AdminTestCase):
+    def test_bookings_and_their_calls(self) -> None:
+        session = open_session()
+        at = timezone.now().replace(year=2031, month=3, day=7, hour=19, minute=30)
+        made = Booking.objects.create(session=session, tool_call_id="a", people=2, at=at, name="O'Neill <b>")
+        Booking.objects.create(
+            session=session, tool_call_id="b", people=5, at=at, cancelled_at=timezone.now()
+        )
+        with CaptureQueriesContext(connection) as captured:
+            page = self.client.get(BOOKINGS)
+        joined = [query for query in captured.captured_queries if "sessions_app_voicesession" in query["sql"]]
+        assert len(joined) == 1
+        for words in (made.reference, "Friday 7 Mar 2031, 19:30", "O&#x27;Neill &lt;b&gt;", "just now"):
+            self.assertContains(page, words)
+        self.assertContains(page, f'href="{change_url(session)}"', count=2)
+
+    def test_the_log_and_the_tool_runs_have_no_lists_of_their_own(self) -> None:
+        tell(open_session(), (0, "connected", {}))
+        assert SessionEvent.objects.count() == 1
+        for model in ("sessionevent", "toolrun"):
+            assert self.client.get(f"/admin/sessions_app/{model}/").status_code == 404
