@@ -196,7 +196,7 @@ class ToolRun(models.Model):
 
     session = models.ForeignKey(VoiceSession, on_delete=models.CASCADE, related_name="tool_runs")
     tool_call_id = models.CharField(max_length=255)
-    name = models.CharField(max_length=100)
+    name = models.CharField(max_length=255)
     arguments = models.JSONField(default=dict)
     output = models.TextField(blank=True)
     is_error = models.BooleanField(default=False)
@@ -225,6 +225,8 @@ class ToolRun(models.Model):
 class Booking(models.Model):
     """A table at the restaurant, booked in a call."""
 
+    FIRST_REFERENCE = 1000
+
     session = models.ForeignKey(VoiceSession, on_delete=models.CASCADE, related_name="bookings")
     tool_call_id = models.CharField(max_length=255)
     people = models.PositiveSmallIntegerField()
@@ -245,4 +247,4 @@ class Booking(models.Model):
     @property
     def reference(self) -> str:
         """What the caller is told: short enough to be spoken."""
-        return f"B{1000 + self.pk}"
+        return f"B{self.FIRST_REFERENCE + self.pk}"

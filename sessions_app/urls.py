@@ -1,3 +1,10 @@
-from django.urls import URLPattern
+from django.urls import path
 
-urlpatterns: list[URLPattern] = []
+from sessions_app import views
+
+urlpatterns = [
+    path("", views.talk, name="talk"),
+    path("sessions/", views.start_session, name="session-start"),
+    path("sessions/<uuid:session_id>/events/", views.record_events, name="session-events"),
+    path("healthz", views.healthz, name="healthz"),
+]

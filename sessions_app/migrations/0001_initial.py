@@ -86,7 +86,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("tool_call_id", models.CharField(max_length=255)),
-                ("name", models.CharField(max_length=100)),
+                ("name", models.CharField(max_length=255)),
                 ("arguments", models.JSONField(default=dict)),
                 ("output", models.TextField(blank=True)),
                 ("is_error", models.BooleanField(default=False)),

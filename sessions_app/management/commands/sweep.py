@@ -1,0 +1,38 @@
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from django.core.management.base import BaseCommand
+from django.db import transaction
+from django.utils import timezone
+
+from sessions_app import log
+from sessions_app.models import VoiceSession
+
+EndReason = VoiceSession.EndReason
+
+
+class Command(BaseCommand):
+    help = "Ends the calls whose page went away, and those that never began. Run it every minute."
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        now = timezone.now()
+        calls = VoiceSession.objects
+        abandoned = end_each(
+            lambda: calls.abandoned(now), EndReason.ABANDONED, lambda call: call.last_seen_at
+        )
+        not_started = end_each(lambda: calls.not_started(now), EndReason.NOT_STARTED, lambda call: now)
+        self.stdout.write(f"{abandoned} abandoned, {not_started} not started")
+
+
+def end_each(stale: Callable[[], Any], reason: EndReason, moment: Callable[[VoiceSession], datetime]) -> int:
+    """Ends each of the calls; `moment` tells when it is taken to have ended."""
+    count = 0
+    for pk in stale().values_list("pk", flat=True):
+        with transaction.atomic():
+            # Asked again under the lock: the page may have been heard of in the meantime.
+            call = stale().select_for_update().filter(pk=pk).first()
+            if call is not None:
+                log.end(call, reason, moment(call))
+                count += 1
+    return count

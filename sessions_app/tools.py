@@ -1,0 +1,235 @@
+"""Server tools: typed Python functions that an agent may call in the middle of a call.
+
+    @tool
+    def get_weather(session: VoiceSession, city: str) -> dict[str, Any]:
+        \"\"\"The weather in a city.\"\"\"
+
+Name, description and parameters come from the function. Its first parameter is the context: the VoiceSession,
+or the ToolRun where the id of the tool call matters. What it returns goes to the agent as JSON; a ToolError,
+wrong arguments, an unknown name, an exception or the time limit as `{"error": sentence, "code": …}`.
+"""
+
+import inspect
+import json
+import logging
+import math
+import time as clock
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, time, timedelta
+from typing import Any, Literal, get_args, get_origin, get_type_hints, overload
+
+from django.db import close_old_connections, transaction
+from django.utils import timezone
+
+from sessions_app.models import ToolRun, VoiceSession
+
+logger = logging.getLogger(__name__)
+
+LIMIT_S = 8.0
+"""Below the ten seconds after which agents stop waiting for an answer."""
+
+Function = Callable[..., dict[str, Any]]
+
+_threads = ThreadPoolExecutor(8, thread_name_prefix="tool")
+
+
+class ToolError(Exception):
+    """The tool cannot do what was asked; the text is a sentence for the agent to say."""
+
+    def __init__(self, sentence: str, code: str = "refused") -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Tool:
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    """JSON schema of the arguments."""
+    function: Function
+    types: dict[str, Any]
+    takes_run: bool
+    writes: bool
+
+
+TOOLS: dict[str, Tool] = {}
+
+
+@overload
+def tool(function: Function) -> Function: ...
+@overload
+def tool(*, writes: bool) -> Callable[[Function], Function]: ...
+def tool(function: Function | None = None, *, writes: bool = False) -> Any:
+    """Registers a function as a tool.
+
+    `writes`: it changes the database. It then runs in one transaction with the end of its ToolRun, so that a
+    change is made exactly if the agent is told so; keep it short, for it holds the database's write lock.
+    Raises TypeError for a parameter of a type that an argument cannot have.
+    """
+    if function is None:
+        return lambda function: _register(function, writes=writes)
+    return _register(function, writes=writes)
+
+
+def _register(function: Function, *, writes: bool) -> Function:
+    name = function.__name__
+    hints = get_type_hints(function)
+    context, *parameters = inspect.signature(function).parameters.values()
+    properties = {parameter.name: _schema(hints[parameter.name]) for parameter in parameters}
+    required = [parameter.name for parameter in parameters if parameter.default is parameter.empty]
+    TOOLS[name] = Tool(
+        name=name,
+        description=(inspect.getdoc(function) or "").partition("\n")[0],
+        parameters={"type": "object", "properties": properties, "required": required},
+        function=function,
+        types={parameter.name: hints[parameter.name] for parameter in parameters},
+        takes_run=hints[context.name] is ToolRun,
+        writes=writes,
+    )
+    return function
+
+
+def run(session: VoiceSession, tool_call_id: str, name: str, arguments: Mapping[str, Any]) -> str:
+    """The tool's output as JSON. Blocks for up to LIMIT_S.
+
+    Each tool call is run once: asked again, it gives the same output, or waits for the one in the making.
+    """
+    call, is_new = ToolRun.objects.get_or_create(
+        session=session, tool_call_id=tool_call_id, defaults={"name": name, "arguments": dict(arguments)}
+    )
+    if not is_new:
+        return _earlier_output(call)
+    future = _threads.submit(_execute, call)
+    try:
+        future.result(LIMIT_S)
+    except TimeoutError:
+        future.cancel()
+        logger.warning("tool %s of session %s took longer than %s s", name, session.pk, LIMIT_S)
+        call.finish(error_output(f"{name} took too long.", "late"), is_error=True)
+    call.refresh_from_db()
+    return call.output
+
+
+def _earlier_output(call: ToolRun) -> str:
+    deadline = call.started_at + timedelta(seconds=LIMIT_S + 2)
+    while call.finished_at is None:
+        if timezone.now() > deadline:  # whoever ran it died in the middle
+            call.finish(error_output(f"{call.name} was interrupted.", "interrupted"), is_error=True)
+        else:
+            clock.sleep(0.05)
+        call.refresh_from_db()
+    return call.output
+
+
+def _execute(call: ToolRun) -> None:
+    close_old_connections()
+    try:
+        _call(call)
+    except ToolError as error:
+        call.finish(error_output(str(error), error.code), is_error=True)
+    except Exception:
+        # A tool is somebody's own code; whatever it raises, the agent gets its answer.
+        logger.exception("tool %s of session %s failed", call.name, call.session_id)
+        call.finish(error_output(f"{call.name} failed.", "failed"), is_error=True)
+    finally:
+        close_old_connections()
+
+
+def _call(call: ToolRun) -> None:
+    found = TOOLS.get(call.name)
+    if found is None:
+        raise ToolError(f"There is no tool {call.name}.", "unknown_tool")
+    arguments = read_arguments(found, call.arguments)
+    context = call if found.takes_run else call.session
+    if not found.writes:
+        call.finish(json.dumps(found.function(context, **arguments)), is_error=False)
+        return
+    with transaction.atomic():
+        if not call.finish(json.dumps(found.function(context, **arguments)), is_error=False):
+            raise ToolError("The agent has been told that it took too long.", "late")  # and undo it
+
+
+def error_output(sentence: str, code: str) -> str:
+    """What the agent is given instead of a result."""
+    return json.dumps({"error": sentence, "code": code})
+
+
+def read_arguments(found: Tool, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments in the types of the function's parameters. Raises ToolError."""
+    unknown = sorted(given.keys() - found.types.keys())
+    if unknown:
+        raise ToolError(f"{found.name} takes no {unknown[0]}.", "bad_arguments")
+    missing = [name for name in found.parameters["required"] if name not in given]
+    if missing:
+        raise ToolError(f"{found.name} needs {missing[0]}.", "bad_arguments")
+    arguments = {}
+    for name, value in given.items():
+        try:
+            arguments[name] = _convert(value, found.types[name])
+        except (ValueError, OverflowError):
+            wanted = _wanted(found.types[name])
+            raise ToolError(f"{name} must be {wanted}, not {value!r:.60}.", "bad_arguments") from None
+    return arguments
+
+
+SCHEMAS: dict[Any, tuple[dict[str, Any], str]] = {
+    str: ({"type": "string"}, "a text"),
+    int: ({"type": "integer"}, "a whole number"),
+    float: ({"type": "number"}, "a number"),
+    bool: ({"type": "boolean"}, "true or false"),
+    list[str]: ({"type": "array", "items": {"type": "string"}}, "a list of texts"),
+    date: ({"type": "string", "format": "date"}, "a day such as 2030-01-31"),
+    time: ({"type": "string", "format": "time"}, "a time such as 19:30"),
+}
+
+
+def _schema(wanted: Any) -> dict[str, Any]:
+    if get_origin(wanted) is Literal:
+        return {"type": "string", "enum": list(get_args(wanted))}
+    if wanted not in SCHEMAS:
+        raise TypeError(f"a tool's parameter cannot be of type {wanted!r}")
+    return SCHEMAS[wanted][0]
+
+
+def _wanted(wanted: Any) -> str:
+    if get_origin(wanted) is Literal:
+        return "one of " + ", ".join(get_args(wanted))
+    return SCHEMAS[wanted][1]
+
+
+def _convert(value: Any, wanted: Any) -> Any:
+    """Models send numbers as texts and texts as numbers; what is meant is clear. Raises ValueError."""
+    if get_origin(wanted) is Literal:
+        if value not in get_args(wanted):
+            raise ValueError
+        return value
+    if wanted == list[str]:
+        if not isinstance(value, list):
+            raise ValueError
+        return [_convert(item, str) for item in value]
+    if wanted is bool:
+        return _convert_bool(value)
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ValueError
+    if wanted is int and isinstance(value, float):
+        if not value.is_integer():
+            raise ValueError
+        return int(value)
+    if wanted in (date, time):
+        return wanted.fromisoformat(str(value).strip())
+    converted = wanted(value)
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise ValueError
+    return converted
+
+
+def _convert_bool(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    words = {"true": True, "false": False}
+    if not isinstance(value, str) or value.strip().lower() not in words:
+        raise ValueError
+    return words[value.strip().lower()]

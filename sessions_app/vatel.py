@@ -1,0 +1,248 @@
+"""The voice platform's API, as far as the site uses it.
+
+VatelError
+├── VatelRejectedError        it found our request faulty
+├── VatelKeyRefusedError      it does not know our API key
+├── VatelAgentForeignError    the agent belongs to another organization
+├── VatelAgentUnknownError    there is no such agent
+├── VatelBusyError            it cannot take a call now
+├── VatelFailedError          it failed, or answered in a way of its own
+├── VatelTimeoutError         it did not answer in time
+├── VatelUnreachableError     no connection could be made, or it broke
+├── VatelBadAnswerError       it said yes, but not in the agreed form
+└── VatelMediaOriginError     its media server is none that our pages may reach
+"""
+
+import json
+import logging
+import re
+import time
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import httpx
+from django.conf import settings
+
+TRANSPORT_WEBRTC = "webrtc"
+TRANSPORT_WEBSOCKET = "websocket"
+
+CONNECT_S = 3.0
+READ_S = 10.0
+TOTAL_S = 15.0
+"""READ_S limits each wait; a server that sends a byte now and then would keep us for ever."""
+
+MAX_ANSWER_BYTES = 64 * 1024
+
+
+class VatelError(Exception):
+    """A call could not be arranged. `code` and `sentence` are for the visitor, its text for the operator."""
+
+    code: ClassVar[str]
+    status: ClassVar[int] = 502
+    sentence: ClassVar[str]
+    level: ClassVar[int] = logging.ERROR
+    """ERROR: somebody must change something. WARNING: it may pass by itself."""
+
+
+class VatelRejectedError(VatelError):
+    code = "platform_rejected"
+    sentence = (
+        "The voice service did not accept the request for a call. The site's operator needs to look at this."
+    )
+
+
+class VatelKeyRefusedError(VatelError):
+    code = "platform_key_refused"
+    sentence = "The voice service does not accept this site's key. The site's operator needs to look at this."
+
+
+class VatelAgentForeignError(VatelError):
+    code = "platform_agent_foreign"
+    sentence = "This agent does not belong to this site. The site's operator needs to look at this."
+
+
+class VatelAgentUnknownError(VatelError):
+    code = "platform_agent_unknown"
+    sentence = "The voice service does not know this agent. The site's operator needs to look at this."
+
+
+class VatelBusyError(VatelError):
+    code = "platform_busy"
+    status = 503
+    sentence = "The voice service cannot take another call right now. Please try again in a moment."
+    level = logging.WARNING
+
+
+class VatelFailedError(VatelError):
+    code = "platform_failed"
+    sentence = "The voice service had a problem. Please try again."
+    level = logging.WARNING
+
+
+class VatelTimeoutError(VatelError):
+    code = "platform_timeout"
+    status = 504
+    sentence = "The voice service took too long to answer. Please try again."
+    level = logging.WARNING
+
+
+class VatelUnreachableError(VatelError):
+    code = "platform_unreachable"
+    sentence = "The voice service cannot be reached right now. Please try again in a moment."
+    level = logging.WARNING
+
+
+class VatelBadAnswerError(VatelError):
+    code = "platform_bad_answer"
+    sentence = "The voice service gave an answer that this site does not understand. Please try again later."
+
+
+class VatelMediaOriginError(VatelError):
+    code = "platform_media_origin"
+    sentence = (
+        "The call's media server is not one that this site allows. The site's operator needs to look at this."
+    )
+
+
+BY_STATUS: dict[int, type[VatelError]] = {
+    400: VatelRejectedError,
+    401: VatelKeyRefusedError,
+    403: VatelAgentForeignError,
+    404: VatelAgentUnknownError,
+    503: VatelBusyError,
+}
+
+
+@dataclass(frozen=True)
+class SessionToken:
+    """The credential of a call. The browser gets `webrtc_token`; `token` opens other APIs and stays here."""
+
+    token: str = field(repr=False)
+    webrtc_token: str = field(repr=False)
+    url: str
+    room: str
+    identity: str
+
+    @classmethod
+    def read(cls, answer: Any) -> Self:
+        """Raises VatelBadAnswerError; its text names the field, never its value."""
+        if not isinstance(answer, dict):
+            raise VatelBadAnswerError("the answer is not a JSON object")
+        texts = {}
+        for name in cls.__dataclass_fields__:
+            text = answer.get(name)
+            if not isinstance(text, str) or not text:
+                raise VatelBadAnswerError(f"the answer has no usable {name}")
+            texts[name] = text
+        if len(texts["room"]) > 255 or len(texts["identity"]) > 255:
+            raise VatelBadAnswerError("room or identity is longer than 255 characters")
+        if origin_of(texts["url"]) is None:
+            raise VatelBadAnswerError("url of the answer is not a ws(s) URL")
+        return cls(**texts)
+
+
+def origin_of(url: str) -> str | None:
+    """scheme://host[:port] of a ws(s) URL, in one spelling; None if it is none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.username is not None:
+        return None
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    is_default = port is None or port == {"ws": 80, "wss": 443}[parts.scheme]
+    return f"{parts.scheme}://{host}" if is_default else f"{parts.scheme}://{host}:{port}"
+
+
+class VatelClient:
+    """One for each process; threads may share it. Its repr and its errors hold neither key nor token."""
+
+    def __init__(self, base_url: str, api_key: str, transport: httpx.BaseTransport | None = None) -> None:
+        self._api_key = api_key
+        self._http = httpx.Client(
+            base_url=base_url,
+            # Compressed answers could unpack to more than MAX_ANSWER_BYTES at once.
+            headers={"Authorization": f"Bearer {api_key}", "Accept-Encoding": "identity"},
+            timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
+            # Retries concern connecting only; a mint that may have been done is never sent again.
+            transport=transport or httpx.HTTPTransport(retries=1, trust_env=False),
+            follow_redirects=False,
+            trust_env=False,
+        )
+
+    def generate_session_token(
+        self,
+        agent_id: UUID,
+        transport: str = TRANSPORT_WEBRTC,
+        *,
+        version_id: UUID | None = None,
+        first_message: str | None = None,
+        prompt: str | None = None,
+        chat: bool | None = None,
+        chat_id: UUID | None = None,
+        variables: dict[str, str] | None = None,
+    ) -> SessionToken:
+        """Asks for the credential of one call. Raises VatelError."""
+        body: dict[str, Any] = {"agent_id": str(agent_id), "transport": transport}
+        optional = {
+            "version_id": version_id and str(version_id),
+            "first_message": first_message,
+            "prompt": prompt,
+            "chat": chat,
+            "chat_id": chat_id and str(chat_id),
+            "variables": variables and [{"key": key, "value": value} for key, value in variables.items()],
+        }
+        body |= {name: value for name, value in optional.items() if value is not None}
+        return SessionToken.read(self._post("/v1/session-token", body))
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        try:
+            with self._http.stream("POST", path, json=body) as response:
+                content = _read_limited(response)
+        except httpx.TimeoutException as error:
+            raise VatelTimeoutError(
+                f"no answer from {self._http.base_url}: {type(error).__name__}"
+            ) from error
+        except httpx.TransportError as error:
+            said = self._without_secrets(f"{type(error).__name__} {error}")
+            raise VatelUnreachableError(f"no connection to {self._http.base_url}: {said}") from error
+        if response.status_code != 200:
+            kind = BY_STATUS.get(response.status_code, VatelFailedError)
+            said = self._without_secrets(content.decode(errors="replace"))
+            raise kind(f"{path} answered {response.status_code}: {said or 'nothing'}")
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise VatelBadAnswerError(f"{path} answered 200 with something that is not JSON") from error
+
+    def _without_secrets(self, text: str) -> str:
+        """The start of an error's text for the operator; a platform may quote what it was sent."""
+        text = text.replace(self._api_key, "[key]")
+        text = re.sub(r"eyJ[\w.-]+", "[token]", text)
+        return " ".join(text.split())[:200]
+
+
+def _read_limited(response: httpx.Response) -> bytes:
+    content = b""
+    deadline = time.monotonic() + TOTAL_S
+    for chunk in response.iter_raw():
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            raise VatelBadAnswerError(f"the answer is over {MAX_ANSWER_BYTES} bytes")
+        if time.monotonic() > deadline:
+            raise VatelTimeoutError(f"the answer was not complete after {TOTAL_S:.0f} s")
+    return content
+
+
+def platform() -> VatelClient:
+    """The client for the platform of the settings."""
+    return _client(settings.VATEL_BASE_URL, settings.VATEL_API_KEY)
+
+
+@lru_cache(maxsize=1)
+def _client(base_url: str, api_key: str) -> VatelClient:
+    return VatelClient(base_url, api_key)
