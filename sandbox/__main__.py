@@ -98,8 +98,8 @@ def _llm_settings() -> tuple[str, str, str] | None:
     if base_url and api_key and model:
         return base_url, api_key, model
     if base_url or api_key or model:
-        missing = " and ".join(name for name in names if not os.environ.get(name))
-        raise StartError(f"A language model needs all of {', '.join(names)}; {missing} is not set.")
+        missing = ", ".join(name for name in names if not os.environ.get(name))
+        raise StartError(f"A language model needs all of {', '.join(names)}. Missing: {missing}.")
     return None
 
 

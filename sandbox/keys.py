@@ -27,7 +27,7 @@ class Keys:
         Raises KeysError, and OSError when the file can be neither read nor written.
         """
         if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
-            raise KeysError("The API key must be of printable ASCII characters without spaces.")
+            raise KeysError("SANDBOX_API_KEY must be of printable ASCII characters without spaces.")
         keys = cls._read(path) if path.exists() else cls._make(path)
         return replace(keys, api_key=api_key) if api_key else keys
 
