@@ -1,0 +1,270 @@
+"""Reads people, day and time of a table out of what a caller said.
+
+Each kind is a table of patterns, tried from the most telling to the vaguest. What one pattern has read is
+dotted out, so that "two people on the 24th at 8" gives each number once.
+"""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Literal, NamedTuple, TypeVar
+
+from sandbox.spoken import DAYS, MONTHS, Said
+
+Half = Literal["am", "pm"]
+Slot = Literal["people", "day", "time"]
+T = TypeVar("T")
+
+
+class Clock(NamedTuple):
+    """A time as it was said; `half` is None where the words do not tell morning from evening."""
+
+    hour: int
+    minute: int
+    half: Half | None
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What an utterance says about a table. `number` is one that could as well be people as a time."""
+
+    people: int | None = None
+    day: date | None = None
+    clock: Clock | None = None
+    number: int | None = None
+
+    def __bool__(self) -> bool:
+        return self != Slots()
+
+    @property
+    def count(self) -> int:
+        return sum(value is not None for value in (self.people, self.day, self.clock))
+
+
+def read_slots(said: Said, today: date, expecting: Slot | None = None) -> Slots:
+    """Reads an utterance; `expecting` is what was asked for, and so what a bare number means."""
+    half = _half_of_day(said.text)
+    day, text = _last(said.figures, _day_rules(today))
+    clock, text = _last(text, _clock_rules(half))
+    people, text = _people(text, for_is_people=expecting not in ("day", "time"))
+    number, _ = _last(text, [(_BARE, lambda m: int(m[1]))])
+    if number is None and expecting:
+        number = _HOMOPHONES.get(said.core()) or _HOMOPHONES.get(said.text)
+    if number is not None and expecting == "people" and people is None:
+        people, number = number, None
+    elif number is not None and expecting == "day" and day is None and f"for {number}" not in text:
+        day, number = _day_of_month(number, today), None
+    elif number is not None and expecting in ("day", "time") and clock is None and number <= 24:
+        clock, number = Clock(number % 24, 0, half), None
+    return Slots(people, day, clock, None if clock or people is not None else number)
+
+
+_BARE = re.compile(r"\b(\d{1,3})(?:st|nd|rd|th)?\b")
+_NEGATED = re.compile(r"\b(?:not|instead of|rather than|isnt)(?: (?:on|at|for|the|a))*\s*$")
+_Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], T | None]]
+
+
+def _last(text: str, rules: Iterable[_Rule[T]]) -> tuple[T | None, str]:
+    """The last reading ("seven, no, eight") that is not negated ("not Friday"), and the remaining text."""
+    original = text
+    found: list[tuple[int, T]] = []
+    for pattern, meaning in rules:
+        for match in pattern.finditer(text):
+            value = meaning(match)
+            if value is not None:
+                found.append((match.start(), value))
+                # As long as what it replaces, so that later matches keep their places.
+                text = text[: match.start()] + "." * len(match[0]) + text[match.end() :]
+    found = [(start, value) for start, value in found if not _NEGATED.search(original[:start])]
+    return (max(found, key=lambda item: item[0])[1] if found else None), text
+
+
+# -- people ------------------------------------------------------------------------------------
+
+# The recogniser prefers the commoner word of the same sound.
+_HOMOPHONES = {"to": 2, "too": 2, "for": 4, "fore": 4, "ate": 8, "won": 1, "tree": 3, "free": 3, "tin": 10}
+_N = rf"(\d{{1,6}}|{'|'.join(_HOMOPHONES)})"
+_GUESTS = (
+    r"(?:people|persons?|guests?|diners?|of us|of you|seats?|places|friends|adults?|grown ups?|"
+    r"children|child|kids?|babies|baby)\b"
+)
+_FAMILY = re.compile(r"\b(\d{1,2}) (?:adults?|grown ups?|children|child|kids?|babies|baby)\b")
+
+
+def _value(word: str) -> int:
+    return _HOMOPHONES[word] if word in _HOMOPHONES else int(word)
+
+
+_PEOPLE: list[_Rule[int]] = [
+    (re.compile(pattern), meaning)
+    for pattern, meaning in (
+        (
+            rf"\b(?:me|myself|i) (?:and|plus) {_N} (?:\w+ )?(?:friends|others|people)\b",
+            lambda m: _value(m[1]) + 1,
+        ),
+        (
+            r"\b(?:me|myself) and (?:my|a) \w+|\bmy \w+ and (?:me|i|myself)\b|\ba couple\b|\bboth of us\b",
+            lambda m: 2,
+        ),
+        (r"\bhalf a dozen\b", lambda m: 6),
+        (r"\b(?:a|1) dozen\b", lambda m: 12),
+        (r"\bnobody\b|\bno people\b", lambda m: 0),
+        (r"\bminus (\d+)(?: people)?\b", lambda m: -int(m[1])),
+        (rf"\b{_N} {_GUESTS}", lambda m: _value(m[1])),
+        (rf"\b(?:party|group|table|booking|reservation) (?:of|for) {_N}\b", lambda m: _value(m[1])),
+        (
+            r"\b(?:we are|were|we will be|well be|there are|there will be|therell be) (\d+)\b",
+            lambda m: int(m[1]),
+        ),
+        (
+            r"\b(?:just|only) (?:for )?me\b|\b(?:by|for) myself\b|\balone\b|\b(?:its|for) me\b|^me$",
+            lambda m: 1,
+        ),
+    )
+]
+_FOR: _Rule[int] = (re.compile(r"\bfor (\d{1,6})\b"), lambda m: int(m[1]))
+
+
+def _people(text: str, *, for_is_people: bool) -> tuple[int | None, str]:
+    family = _FAMILY.findall(text)
+    if len(family) > 1:
+        return sum(map(int, family)), _FAMILY.sub("", text)
+    people, text = _last(text, _PEOPLE)
+    if people is None and for_is_people:
+        return _last(text, [_FOR])
+    return people, text
+
+
+# -- times -------------------------------------------------------------------------------------
+
+_EVENING = re.compile(r"\b(?:evening|tonight|afternoon|night|dinner|supper)\b")
+_MORNING = re.compile(r"\b(?:morning|breakfast)\b")
+_GREETING = re.compile(r"\bgood (?:morning|afternoon|evening|night)\b")
+
+
+def _half_of_day(text: str) -> Half | None:
+    text = _GREETING.sub("", text)
+    return "pm" if _EVENING.search(text) else "am" if _MORNING.search(text) else None
+
+
+_AT = r"\b(?:(?:at|around|about|by|from) )*"
+_H = r"(\d{1,2})"
+_PM = r"(?: (am|pm)\b| oclock\b(?: (am|pm)\b)?)?"
+# "at 8, 10 people" is not 8:10.
+_NO_GUESTS = rf"\b(?! {_GUESTS})"
+_CLOCKS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], tuple[int, int]]]] = [
+    (re.compile(pattern), meaning)
+    for pattern, meaning in (
+        (rf"{_AT}(?:12 )?(?:noon|midday)\b", lambda m: (12, 0)),
+        (rf"{_AT}(?:12 )?midnight\b", lambda m: (0, 0)),
+        (rf"{_AT}half (?:past )?{_H}{_PM}", lambda m: (int(m[1]), 30)),
+        (rf"{_AT}(?:a )?quarter (?:past|after) {_H}{_PM}", lambda m: (int(m[1]), 15)),
+        (rf"{_AT}(?:a )?quarter (?:to|too|2|till|of) (\d{{1,2}}|ate){_PM}", lambda m: (_value(m[1]) - 1, 45)),
+        (rf"{_AT}(5|10|20|25)(?: minutes)? (?:past|after) {_H}{_PM}", lambda m: (int(m[2]), int(m[1]))),
+        (rf"{_AT}(5|10|20|25)(?: minutes)? (?:to|till) {_H}{_PM}", lambda m: (int(m[2]) - 1, 60 - int(m[1]))),
+        (rf"{_AT}{_H}:(\d\d)\b{_PM}", lambda m: (int(m[1]), int(m[2]))),
+        (rf"{_AT}{_H} (?:oh|o|0) (\d)\b{_PM}", lambda m: (int(m[1]), int(m[2]))),
+        (rf"{_AT}{_H} (\d\d){_NO_GUESTS}{_PM}", lambda m: (int(m[1]), int(m[2]))),
+        # "730", "1930", but neither "a table for 150" nor "100".
+        (
+            rf"(?<!\btable for )(?<!\bparty of ){_AT}([1-9]|1\d|2[0-3])([0-5]\d){_NO_GUESTS}(?<!\b\d00){_PM}",
+            lambda m: (int(m[1]), int(m[2])),
+        ),
+        (rf"{_AT}(\d{{1,2}}|ate) (?:(am|pm)|oclock(?: (am|pm))?)\b", lambda m: (_value(m[1]), 0)),
+        (rf"{_AT}{_H}(?= (?:in the|at night|tonight|this|sharp)\b)", lambda m: (int(m[1]), 0)),
+        (rf"\bat (?:about |around )?{_N}{_NO_GUESTS}", lambda m: (_value(m[1]), 0)),
+        (rf"\b(?:around|about|by|after|before) {_H}{_NO_GUESTS}", lambda m: (int(m[1]), 0)),
+    )
+]
+
+
+def _clock_rules(half: Half | None) -> list[_Rule[Clock]]:
+    def rule(meaning: Callable[[re.Match[str]], tuple[int, int]]) -> Callable[[re.Match[str]], Clock | None]:
+        def clock(match: re.Match[str]) -> Clock | None:
+            hour, minute = meaning(match)
+            if not (0 <= hour <= 24 and 0 <= minute < 60):
+                return None
+            said: Half | None = "am" if "am" in match.groups() else "pm" if "pm" in match.groups() else half
+            return Clock(hour % 24, minute, said)
+
+        return clock
+
+    return [(pattern, rule(meaning)) for pattern, meaning in _CLOCKS]
+
+
+# -- days --------------------------------------------------------------------------------------
+
+_MONTH = "|".join([*MONTHS, *(f"{month[:3]}" for month in MONTHS), "sept"]).lower()
+_WEEKDAY = "|".join(DAYS).lower()
+_TH = r"(\d{1,2})(?:st|nd|rd|th)"
+_YEAR = r"(?: 20 ?\d\d)?"
+_Day = Callable[[re.Match[str], date], date | None]
+_CALENDAR: list[tuple[re.Pattern[str], _Day]] = [
+    (re.compile(rf"\b(?:on )?{pattern}\b"), meaning)
+    for pattern, meaning in (
+        # With "th" first: "2 November 24th" begins with people, "24th November 7 30" ends with a time.
+        (rf"({_MONTH}) (?:the )?{_TH}{_YEAR}", lambda m, today: _date(m[1], m[2], today)),
+        (rf"(?:the )?{_TH}(?: of)? ({_MONTH}){_YEAR}", lambda m, today: _date(m[2], m[1], today)),
+        (rf"({_MONTH}) (?:the )?(\d{{1,2}}){_YEAR}", lambda m, today: _date(m[1], m[2], today)),
+        (rf"(?:the )?(\d{{1,2}})(?: of)? ({_MONTH}){_YEAR}", lambda m, today: _date(m[2], m[1], today)),
+        (r"christmas eve", lambda m, today: _date("dec", "24", today)),
+        (r"christmas(?: day)?", lambda m, today: _date("dec", "25", today)),
+        (r"new years eve", lambda m, today: _date("dec", "31", today)),
+        (r"(?:the )?day after tomorrow", lambda m, today: today + timedelta(2)),
+        (r"(?:a|1) week (?:from )?(?:today|now)", lambda m, today: today + timedelta(7)),
+        (r"(?:a|1) week (?:from )?tomorrow", lambda m, today: today + timedelta(8)),
+        (r"tomorrow", lambda m, today: today + timedelta(1)),
+        (r"yesterday", lambda m, today: today - timedelta(1)),
+        (r"(?:today|tonight|this (?:evening|afternoon|lunchtime|morning))", lambda m, today: today),
+        (r"in (a|\d{1,2}) (days?|weeks?)", lambda m, today: today + _span(m[1], m[2])),
+        (
+            r"(?:((?:a|1) week (?:from|on)|next week(?: on)?|next|this|the coming|coming) )?"
+            rf"({_WEEKDAY})s?(?: (next week|week))?",
+            lambda m, today: _weekday(m[2], f"{m[1] or ''} {m[3] or ''}".strip(), today),
+        ),
+        (rf"(?:the )?{_TH}", lambda m, today: _day_of_month(int(m[1]), today)),
+        (
+            rf"the (\d{{1,2}})(?! (?:{_GUESTS}|am|pm|oclock))",
+            lambda m, today: _day_of_month(int(m[1]), today),
+        ),
+    )
+]
+
+
+def _day_rules(today: date) -> list[_Rule[date]]:
+    def rule(meaning: _Day) -> Callable[[re.Match[str]], date | None]:
+        return lambda match: meaning(match, today)
+
+    return [(pattern, rule(meaning)) for pattern, meaning in _CALENDAR]
+
+
+def _span(count: str, unit: str) -> timedelta:
+    return timedelta((1 if count == "a" else int(count)) * (7 if unit.startswith("week") else 1))
+
+
+def _date(month: str, day: str, today: date) -> date | None:
+    """The day in this year; in the next if it lies months back, for then nobody means the past."""
+    number = next(index for index, name in enumerate(MONTHS, 1) if name.lower().startswith(month[:3]))
+    try:
+        found = date(today.year, number, int(day))
+        return found.replace(year=today.year + 1) if found < today - timedelta(60) else found
+    except ValueError:
+        return None
+
+
+def _day_of_month(day: int, today: date) -> date | None:
+    """The next day with this number, today included."""
+    ahead = (today + timedelta(days) for days in range(62))
+    return next((found for found in ahead if found.day == day), None)
+
+
+def _weekday(name: str, modifier: str, today: date) -> date:
+    """ "Friday" is the coming one, "this Friday" may be today, "next Friday" is in the next calendar week."""
+    weekday = [day.lower() for day in DAYS].index(name)
+    ahead = (weekday - today.weekday()) % 7
+    if modifier == "week" or modifier.startswith(("a week", "1 week")):
+        return today + timedelta((ahead or 7) + 7)
+    if "next" in modifier:
+        return today + timedelta(7 - today.weekday() + weekday)
+    return today + timedelta(ahead if modifier == "this" else ahead or 7)
