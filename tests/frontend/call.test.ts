@@ -1,0 +1,454 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { Call, type CallEvent, type VoiceSession } from "../../sessions_app/frontend/call";
+import { CallFailure } from "../../sessions_app/frontend/call-failures";
+import type { Data, Entry, WireMessage } from "../../sessions_app/frontend/events";
+import { type MicrophoneHost, openMicrophone } from "../../sessions_app/frontend/microphone";
+import type { Credential } from "../../sessions_app/frontend/mint";
+import { FakeClock, settled } from "./fakes";
+
+const CREDENTIAL: Credential = {
+  session: "session-1",
+  relay_url: "/ws/sessions/session-1/",
+  webrtc_token: "token",
+  url: "ws://127.0.0.1:7880",
+  room: "call-1",
+  identity: "caller-1",
+};
+
+/** A microphone track, as far as the call can tell. */
+class FakeTrack {
+  readyState: "live" | "ended" = "live";
+  stop(): void {
+    this.readyState = "ended";
+  }
+}
+
+/** The SDK's session: it does what the test says, and keeps what the call asked of it. */
+class FakeSession {
+  isConnected = false;
+  isMicrophoneOn = false;
+  microphone: unknown;
+  outputs: [string, string][] = [];
+  connecting: () => Promise<void> = async () => undefined;
+  sending: () => Promise<void> = async () => undefined;
+  #handlers = new Set<(message: WireMessage) => void>();
+
+  on(_type: string, handler: (message: never) => unknown): () => void {
+    this.#handlers.add(handler as never);
+    return () => this.#handlers.delete(handler as never);
+  }
+
+  async connect(): Promise<{ room: string }> {
+    await this.connecting();
+    this.isConnected = true;
+    return { room: "call-1" };
+  }
+
+  async start(): Promise<void> {}
+
+  async setMicrophoneTrack(track: unknown): Promise<void> {
+    this.microphone = track;
+    this.isMicrophoneOn = true;
+  }
+
+  async setMicrophoneEnabled(isOn: boolean): Promise<void> {
+    this.isMicrophoneOn = isOn;
+  }
+
+  async sendToolCallOutput(id: string, output: string): Promise<void> {
+    await this.sending();
+    this.outputs.push([id, output]);
+  }
+
+  async disconnect(): Promise<void> {
+    this.isConnected = false;
+  }
+
+  tell(type: string, data: Data = {}): void {
+    for (const handler of this.#handlers) handler({ type, data });
+  }
+}
+
+function deferred<T>() {
+  let resolve!: (value: T) => void;
+  let reject!: (error: unknown) => void;
+  const promise = new Promise<T>((res, rej) => {
+    resolve = res;
+    reject = rej;
+  });
+  return { promise, resolve, reject };
+}
+
+interface World {
+  grant: () => Promise<void>;
+  mint: () => Promise<Credential>;
+  load: () => Promise<void>;
+  prepare: (session: FakeSession) => void;
+}
+
+/** A call whose outside world is quick and kind, unless the test replaces a part of it. */
+function setUp() {
+  const clock = new FakeClock();
+  const tracks: FakeTrack[] = [];
+  const sessions: FakeSession[] = [];
+  const states: string[] = [];
+  const said: string[] = [];
+  const opened: string[] = [];
+  const closed: string[] = [];
+  const log: Entry[] = [];
+  const world: World = {
+    grant: async () => undefined,
+    mint: async () => CREDENTIAL,
+    load: async () => undefined,
+    prepare: () => undefined,
+  };
+  const call = new Call({
+    clock,
+    openMicrophone: async () => {
+      await world.grant();
+      const track = new FakeTrack();
+      tracks.push(track);
+      return track as unknown as MediaStreamTrack;
+    },
+    mint: () => world.mint(),
+    loadSdk: async () => {
+      await world.load();
+      return () => {
+        const session = new FakeSession();
+        world.prepare(session);
+        sessions.push(session);
+        return session as unknown as VoiceSession;
+      };
+    },
+    tools: {
+      set_theme: ({ theme }) => ({ theme }),
+      broken: () => {
+        throw new Error("a defect");
+      },
+    },
+    emit: (event: CallEvent) => {
+      if (event.kind === "state") states.push(event.state.name);
+      if (event.kind === "said") said.push(event.say.text);
+      if (event.kind === "opened") opened.push(event.credential.session);
+      if (event.kind === "closed") closed.push(event.session);
+      if (event.kind === "entry") {
+        assert.deepEqual(opened.includes(event.session), true, "entries follow the opening of their log");
+        assert.equal(closed.includes(event.session), false, "nothing comes after the end of the log");
+        log.push(event.entry);
+      }
+    },
+  });
+  return {
+    clock,
+    call,
+    world,
+    states,
+    said,
+    opened,
+    closed,
+    log,
+    logged: () => log.map(({ type }) => type),
+    entry: (type: string) => log.find((entry) => entry.type === type),
+    get session() {
+      return sessions.at(-1) as FakeSession;
+    },
+    sessions,
+    tracks,
+    /** Nothing that listens or costs is left. */
+    assertClosed() {
+      assert.deepEqual(
+        tracks.map(({ readyState }) => readyState),
+        tracks.map(() => "ended"),
+      );
+      assert.deepEqual(
+        sessions.map(({ isConnected }) => isConnected),
+        sessions.map(() => false),
+      );
+      assert.deepEqual(closed, opened);
+    },
+  };
+}
+
+async function live() {
+  const it = setUp();
+  await it.call.start();
+  it.session.tell("session_started", { id: "call-1" });
+  return it;
+}
+
+const tool = (toolCallId: string, toolName: string, args: Data = {}) => ({
+  toolCallId,
+  toolName,
+  arguments: Object.entries(args).map(([name, value]) => ({ name, value })),
+});
+
+test("a call goes from the microphone over connecting to live, and by hang-up to its end", async () => {
+  const it = await live();
+  assert.equal(it.session.microphone, it.tracks[0], "the granted microphone is the one that is published");
+  it.call.hangUp();
+  await settled();
+  assert.deepEqual([...new Set(it.states)], ["microphone", "connecting", "live", "ended"]);
+  assert.deepEqual(it.logged(), ["connected", "session_started", "hang_up"]);
+  it.assertClosed();
+});
+
+test("a denied microphone leaves nothing open, asks the site for nothing, and the next try works", async () => {
+  const it = setUp();
+  it.world.grant = () => Promise.reject(new CallFailure("microphone_denied"));
+  await it.call.start();
+  assert.deepEqual(it.call.state, { name: "failed", code: "microphone_denied" });
+  assert.deepEqual([it.opened, it.sessions.length], [[], 0]);
+  it.world.grant = async () => undefined;
+  await it.call.start();
+  assert.equal(it.call.state.name, "live");
+});
+
+test("two clicks on start are one call", async () => {
+  const it = setUp();
+  await Promise.all([it.call.start(), it.call.start()]);
+  await it.call.start();
+  assert.equal(it.opened.length, 1);
+  assert.equal(it.tracks.length, 1);
+});
+
+test("a microphone that is granted after the hang-up is stopped at once", async () => {
+  const it = setUp();
+  const grant = deferred<void>();
+  it.world.grant = () => grant.promise;
+  const starting = it.call.start();
+  it.call.hangUp();
+  assert.equal(it.call.state.name, "ended");
+  grant.resolve();
+  await starting;
+  assert.equal(it.tracks[0]?.readyState, "ended");
+  assert.deepEqual(it.opened, []);
+  it.assertClosed();
+});
+
+test("a hang-up while the site is asked for a call closes the microphone now, and the call when it comes", async () => {
+  const it = setUp();
+  const minting = deferred<Credential>();
+  it.world.mint = () => minting.promise;
+  const starting = it.call.start();
+  await settled();
+  it.call.hangUp();
+  it.assertClosed();
+  minting.resolve(CREDENTIAL);
+  await starting;
+  assert.equal(it.sessions.length, 0, "nobody joins");
+  assert.deepEqual(it.logged(), ["hang_up"], "the site is told that the call is over");
+  it.assertClosed();
+});
+
+test("a hang-up while joining leaves the room, also if the join succeeds afterwards", async () => {
+  const it = setUp();
+  const joining = deferred<void>();
+  it.world.prepare = (session) => {
+    session.connecting = () => joining.promise;
+  };
+  const starting = it.call.start();
+  await settled();
+  it.call.hangUp();
+  joining.resolve();
+  await starting;
+  assert.equal(it.call.state.name, "ended");
+  assert.deepEqual(it.logged(), ["hang_up"]);
+  it.assertClosed();
+});
+
+test("a new call can start while the old one is still being closed, and is not disturbed by it", async () => {
+  const it = setUp();
+  const first = deferred<Credential>();
+  it.world.mint = () => first.promise;
+  const starting = it.call.start();
+  await settled();
+  it.call.hangUp();
+  it.world.mint = async () => ({ ...CREDENTIAL, session: "session-2" });
+  await it.call.start();
+  first.resolve(CREDENTIAL);
+  await starting;
+  assert.equal(it.call.state.name, "live");
+  assert.equal(it.session.isConnected, true);
+  assert.deepEqual(it.opened, ["session-2", "session-1"]);
+  assert.deepEqual(it.closed, ["session-1"]);
+});
+
+test("each failure has its code, closes everything, and is logged if there is a log", async () => {
+  const refuse = (code: string) => (session: FakeSession) => {
+    const error = Object.assign(new Error("…"), { name: "VatelConnectError", code });
+    session.connecting = () => Promise.reject(error);
+  };
+  const cases: [string, Partial<World>, string[]][] = [
+    ["platform_busy", { mint: () => Promise.reject(new CallFailure("platform_busy")) }, []],
+    ["media_refused", { prepare: refuse("refused") }, ["call_failed"]],
+    ["media_unreachable", { prepare: refuse("no_media") }, ["call_failed"]],
+    [
+      "site_unreachable",
+      { load: () => Promise.reject(new CallFailure("site_unreachable")) },
+      ["call_failed"],
+    ],
+  ];
+  for (const [code, spoilt, logged] of cases) {
+    const it = setUp();
+    Object.assign(it.world, spoilt);
+    await it.call.start();
+    await settled();
+    assert.deepEqual(it.call.state, { name: "failed", code });
+    assert.deepEqual(it.logged(), logged);
+    it.assertClosed();
+  }
+});
+
+test("an agent that says nothing for 20 s is missed; one that has spoken may be silent", async () => {
+  const it = setUp();
+  await it.call.start();
+  await it.clock.pass(19_999);
+  assert.equal(it.call.state.name, "live");
+  await it.clock.pass(1);
+  assert.deepEqual(it.call.state, { name: "failed", code: "agent_absent" });
+  assert.deepEqual(it.entry("call_failed")?.data, { code: "agent_absent" });
+  it.assertClosed();
+
+  const silent = await live();
+  await silent.clock.pass(60_000);
+  assert.equal(silent.call.state.name, "live");
+});
+
+test("an agent that says goodbye has ended the call", async () => {
+  const it = await live();
+  it.session.tell("session_ended");
+  it.session.tell("disconnected", { reason: 5 });
+  assert.deepEqual(it.call.state, { name: "ended", by: "agent" });
+  assert.deepEqual(it.logged().slice(-2), ["session_ended", "disconnected"]);
+  it.assertClosed();
+});
+
+test("an agent that says goodbye and stays on the line is left after a moment", async () => {
+  const it = await live();
+  it.session.tell("session_ended");
+  await it.clock.pass(5_000);
+  assert.deepEqual(it.call.state, { name: "ended", by: "agent" });
+  it.assertClosed();
+});
+
+test("a connection that is lost is a failure, with what was said until then", async () => {
+  const it = await live();
+  it.session.tell("reconnecting");
+  assert.equal(it.call.state.name === "live" && it.call.state.isReconnecting, true);
+  it.session.tell("disconnected", {});
+  assert.deepEqual(it.call.state, { name: "failed", code: "media_lost" });
+  assert.deepEqual(it.logged().slice(-3), ["reconnecting", "disconnected", "call_failed"]);
+  it.assertClosed();
+});
+
+test("mute silences the microphone, and is logged", async () => {
+  const it = await live();
+  await it.call.setMuted(true);
+  assert.equal(it.session.isMicrophoneOn, false);
+  assert.equal(it.call.state.name === "live" && it.call.state.isMuted, true);
+  await it.call.setMuted(false);
+  assert.equal(it.session.isMicrophoneOn, true);
+  assert.deepEqual(
+    it.log.filter(({ type }) => type === "microphone_muted").map(({ data }) => data),
+    [{ muted: true }, { muted: false }],
+  );
+});
+
+test("times in the log count from the request for the call and follow the speech, not the arrival", async () => {
+  const it = setUp();
+  it.world.grant = () => it.clock.pass(8_000); // a slow answer to the microphone prompt is not part of the call
+  await it.call.start();
+  it.session.tell("session_started", { id: "call-1" });
+  await it.clock.pass(1000);
+  it.session.tell("speech_started");
+  await it.clock.pass(1500);
+  it.session.tell("response_text", { text: "It", turn_id: "agent-1", is_final: false });
+  it.session.tell("input_audio_transcript", { transcript: "Hi", turn_id: "user-1", is_final: true });
+  await it.clock.pass(500);
+  it.session.tell("response_text", { text: "It is", turn_id: "agent-1", is_final: true });
+  it.call.hangUp();
+  assert.deepEqual(
+    it.log.map(({ type, at_ms }) => [type, at_ms]),
+    [
+      ["connected", 0],
+      ["session_started", 0],
+      ["speech_started", 1000],
+      ["input_audio_transcript", 1000],
+      ["response_text", 2500],
+      ["hang_up", 3000],
+    ],
+  );
+  assert.deepEqual(it.said, ["It", "Hi", "It is"]);
+});
+
+test("a page tool is answered by the page, once, and both the call and the answer are logged", async () => {
+  const it = await live();
+  it.session.tell("tool_call", tool("call-1", "set_theme", { theme: "dark" }));
+  it.session.tell("tool_call", tool("call-1", "set_theme", { theme: "dark" }));
+  await settled();
+  it.call.answerTool("call-1", '{"from":"the server"}');
+  await it.clock.pass(20_000);
+  assert.deepEqual(it.session.outputs, [["call-1", '{"theme":"dark"}']]);
+  assert.equal(it.entry("tool_call")?.runs_on, "page");
+  assert.deepEqual(it.logged().slice(-2), ["tool_call", "tool_call_output"]);
+  assert.deepEqual(it.entry("tool_call_output")?.data, { toolCallId: "call-1", output: '{"theme":"dark"}' });
+});
+
+test("a server tool is left to the server; its answer is passed on once, even if the server repeats it", async () => {
+  const it = await live();
+  it.session.tell("tool_call", tool("call-1", "get_weather", { city: "Rome" }));
+  assert.equal(it.entry("tool_call")?.runs_on, undefined);
+  it.call.answerTool("call-1", '{"city":"Rome"}');
+  it.call.answerTool("call-1", '{"city":"Rome"}');
+  it.call.answerTool("call-9", "{}");
+  await settled();
+  assert.deepEqual(it.session.outputs, [["call-1", '{"city":"Rome"}']]);
+});
+
+test("if no answer comes, the agent is told so before it gives up, and a late answer is dropped", async () => {
+  const it = await live();
+  it.session.tell("tool_call", tool("call-1", "get_weather"));
+  await it.clock.pass(9_000);
+  it.call.answerTool("call-1", '{"city":"Rome"}');
+  await settled();
+  assert.equal(it.session.outputs.length, 1);
+  assert.match(it.session.outputs[0]?.[1] ?? "", /"error"/);
+});
+
+test("a page tool with a defect still gives the agent an answer", async (t) => {
+  t.mock.method(console, "error", () => undefined);
+  const it = await live();
+  it.session.tell("tool_call", tool("call-1", "broken"));
+  await settled();
+  assert.match(it.session.outputs[0]?.[1] ?? "", /"error"/);
+});
+
+test("an answer that cannot be sent while the media reconnects is sent afterwards, and logged then", async () => {
+  const it = await live();
+  it.session.sending = () => Promise.reject(new Error("not connected"));
+  it.session.tell("tool_call", tool("call-1", "set_theme", { theme: "dark" }));
+  await settled();
+  assert.equal(it.entry("tool_call_output"), undefined);
+  it.session.sending = async () => undefined;
+  await it.clock.pass(1_000);
+  assert.equal(it.session.outputs.length, 1);
+  assert.notEqual(it.entry("tool_call_output"), undefined);
+});
+
+test("why there is no microphone is told apart", async () => {
+  const host = (name: string): MicrophoneHost => ({
+    isSecureContext: true,
+    navigator: { mediaDevices: { getUserMedia: () => Promise.reject(new DOMException("", name)) } },
+  });
+  const code = async (from: MicrophoneHost) => {
+    const error = await openMicrophone(from).catch((reason: unknown) => reason);
+    return error instanceof CallFailure ? error.code : error;
+  };
+  assert.equal(await code(host("NotAllowedError")), "microphone_denied");
+  assert.equal(await code(host("NotFoundError")), "microphone_missing");
+  assert.equal(await code(host("OverconstrainedError")), "microphone_missing");
+  assert.equal(await code(host("NotReadableError")), "microphone_busy");
+  assert.equal(await code(host("UnknownError")), "microphone_failed");
+  assert.equal(await code({ isSecureContext: false, navigator: {} }), "insecure_origin");
+});

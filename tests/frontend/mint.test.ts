@@ -1,0 +1,49 @@
+import assert from "node:assert/strict";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { test } from "node:test";
+import { CallFailure } from "../../sessions_app/frontend/call-failures";
+import { mint } from "../../sessions_app/frontend/mint";
+
+/** Mints at a site that gives this answer; resolves with the credential or the failure's code. */
+async function mintAt(status: number, body: string): Promise<{ result: unknown; request: unknown }> {
+  let request: unknown;
+  const server = createServer(async (incoming, response) => {
+    const chunks: Buffer[] = [];
+    for await (const chunk of incoming) chunks.push(chunk);
+    const { method, headers } = incoming;
+    request = { method, token: headers["x-csrftoken"], body: JSON.parse(Buffer.concat(chunks).toString()) };
+    response.writeHead(status).end(body);
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const { port } = server.address() as AddressInfo;
+  try {
+    const result = await mint(`http://127.0.0.1:${port}/sessions/`, "csrf", "agent-1").catch(codeOf);
+    return { result, request };
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof CallFailure ? error.code : error;
+}
+
+test("a credential is asked for with the page's token, for the chosen agent", async () => {
+  const { result, request } = await mintAt(201, '{"session":"s"}');
+  assert.deepEqual(result, { session: "s" });
+  assert.deepEqual(request, { method: "POST", token: "csrf", body: { agent_id: "agent-1" } });
+});
+
+test("the site's own code says why there is none", async () => {
+  const busy = await mintAt(503, '{"error":{"code":"platform_busy","message":"…"}}');
+  assert.equal(busy.result, "platform_busy");
+});
+
+test("an answer that is not the site's, and no answer, are the site's absence", async () => {
+  assert.equal((await mintAt(502, "<html>Bad gateway</html>")).result, "site_unreachable");
+  assert.equal((await mintAt(500, '{"error":{"code":"toString"}}')).result, "site_unreachable");
+  assert.equal((await mintAt(500, "null")).result, "site_unreachable");
+  assert.equal(await mint("http://127.0.0.1:9/sessions/", "csrf").catch(codeOf), "site_unreachable");
+});
