@@ -207,3 +207,22 @@ test("the mute of one call does not reach into the next", async () => {
   await call.session.setMicrophoneTrack(new FakeMedia().asTrack());
   assert.equal(published(call).isMuted, false);
 });
+
+test("a microphone that a reconnection could not bring back is told as lost, and can be had again", async (context) => {
+  const fresh = new FakeMedia();
+  browserGives(context, fresh);
+  const call = new Call();
+  const room = await call.begin();
+  const media = new FakeMedia();
+  await call.session.setMicrophoneTrack(media.asTrack());
+  room.reconnecting();
+  room.reconnected();
+  room.reconnecting();
+  room.published = [];
+  room.reconnected();
+  assert.equal(media.readyState, "ended");
+  assert.deepEqual(call.types().slice(2), ["reconnecting", "reconnected", "microphone_lost"]);
+  await call.session.setMicrophoneEnabled(true);
+  assert.equal(published(call).mediaStreamTrack, fresh.asTrack());
+  assert.equal(call.types().at(-1), "microphone_restored");
+});

@@ -91,7 +91,7 @@ export class FakeRoom extends EventEmitter {
   connects = 0;
   disconnects = 0;
   readonly remoteParticipants = new Map<string, object>();
-  readonly published: LocalTrack[] = [];
+  published: LocalTrack[] = [];
   readonly sent: string[] = [];
   readonly localParticipant = {
     publishTrack: async (track: LocalTrack, { source }: { source: Track.Source }) => {
@@ -99,6 +99,7 @@ export class FakeRoom extends EventEmitter {
       track.source = source;
       this.published.push(track);
     },
+    getTrackPublication: (source: Track.Source) => this.published.find((track) => track.source === source),
     sendText: async (text: string, { topic }: { topic: string }) => {
       await new Promise(setImmediate);
       this.sent.push(`${topic}: ${text}`);

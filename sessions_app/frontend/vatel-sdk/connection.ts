@@ -172,7 +172,7 @@ export class Connection {
     await Promise.allSettled([after]);
     if (this.#leaving) return;
     this.#listen();
-    this.#allow(SIGNALLING_LIMIT_MS, "timeout", "The media server did not answer in time.");
+    this.#failAfter(SIGNALLING_LIMIT_MS, "timeout", "The media server did not answer in time.");
     const joining = this.#room.connect(url, token, {
       websocketTimeout: SIGNALLING_LIMIT_MS,
       peerConnectionTimeout: MEDIA_LIMIT_MS,
@@ -192,7 +192,11 @@ export class Connection {
     room
       .on(RoomEvent.SignalConnected, () => {
         this.#signalled = true;
-        this.#allow(MEDIA_LIMIT_MS, "no_media", "The media server answered, but no sound can get through.");
+        this.#failAfter(
+          MEDIA_LIMIT_MS,
+          "no_media",
+          "The media server answered, but no sound can get through.",
+        );
       })
       .on(RoomEvent.Disconnected, (reason) => this.#disconnected(reason))
       .on(RoomEvent.SignalReconnecting, () => this.#reconnectingNow())
@@ -206,7 +210,7 @@ export class Connection {
       .on(RoomEvent.AudioPlaybackStatusChanged, () => this.#reviewPlayback());
   }
 
-  #allow(ms: number, code: "timeout" | "no_media", message: string): void {
+  #failAfter(ms: number, code: "timeout" | "no_media", message: string): void {
     clearTimeout(this.#limit);
     if (this.#joined || this.#leaving) return;
     this.#limit = setTimeout(() => this.#giveUp(new VatelConnectError(code, message)), ms);
@@ -294,6 +298,7 @@ export class Connection {
     if (!this.#reconnecting) return;
     this.#reconnecting = false;
     this.#tell("reconnected", {});
+    this.microphone.reconnected();
     if (this.#agentWasHere && this.#voices.size === 0) this.#agentGone(AGENT_RETURN_MS);
   }
 

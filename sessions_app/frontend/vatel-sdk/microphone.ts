@@ -16,6 +16,7 @@ export class Microphone {
   readonly #room: Room;
   readonly #tell: (type: "microphone_lost" | "microphone_restored") => void;
   #track: LocalAudioTrack | undefined;
+  #published = false;
   #wanted = true;
   #lost = false;
   #closed = false;
@@ -47,6 +48,13 @@ export class Microphone {
     return this.#inOrder(() => (enabled ? this.#enable() : this.#mute()));
   }
 
+  /** After a full reconnection LiveKit gets and publishes the microphone anew; if that fails, it says nothing. */
+  reconnected(): void {
+    if (!this.#published || this.#room.localParticipant.getTrackPublication(Track.Source.Microphone)) return;
+    this.#forget();
+    this.#lose();
+  }
+
   /** Let go of the device, now. What is still under way is refused, and a track that is granted late is stopped. */
   close(): void {
     this.#closed = true;
@@ -69,7 +77,6 @@ export class Microphone {
     if (this.#track) {
       await this.#track.replaceTrack(media, false);
       if (this.#wanted) await this.#track.unmute();
-      this.#restore();
     } else {
       // Not "user provided": LiveKit then takes another device when this one ends, and gets it again on unmute.
       const track = new LocalAudioTrack(media, undefined, false);
@@ -80,15 +87,21 @@ export class Microphone {
         // The cast: LiveKit's types do not fit each other under exactOptionalPropertyTypes.
         await this.#room.localParticipant.publishTrack(track as LocalTrack, PUBLISH);
       } catch (error) {
-        this.#track = undefined;
-        this.#lost = false;
-        track.stop();
+        this.#forget();
         throw error;
       }
+      this.#published = true;
     }
+    this.#restore();
     if (this.#closed) this.#track.stop();
     // Browsers that blocked the sound allow it to a page that holds a microphone. The room's event tells the outcome.
     else if (!this.#room.canPlaybackAudio) void this.#room.startAudio();
+  }
+
+  #forget(): void {
+    this.#track?.stop();
+    this.#track = undefined;
+    this.#published = false;
   }
 
   async #enable(): Promise<void> {
