@@ -267,9 +267,9 @@ export class TalkPage implements ToolPage {
     const details = build("details");
     details.append(
       summary,
-      build("h3", "", "Asked with"),
+      build("p", "", "Asked with"),
       build("pre", "", pretty(JSON.stringify(call.arguments))),
-      build("h3", "", "Answer"),
+      build("p", "", "Answer"),
       build("pre", "result", "…"),
     );
     item.append(details);
