@@ -74,7 +74,11 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 def _platform_url(name: str, default: str) -> str:
     url = env_text(name, default).rstrip("/")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises for one that is none
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ImproperlyConfigured(
             f"{name} must be an http(s) URL, not {url!r}; for example {name}={default}"
@@ -117,7 +121,8 @@ def _agents(name: str) -> dict[UUID, str]:
 def _media_origins(name: str, default: str) -> list[str]:
     origins = env_list(name, default)
     for origin in origins:
-        if not re.fullmatch(r"wss?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:[0-9]{1,5})?", origin):
+        found = re.fullmatch(r"wss?://([a-z0-9.-]+|\[[0-9a-f:]+\])(:([0-9]{1,5}))?", origin)
+        if found is None or int(found[3] or 1) > 65535:
             raise ImproperlyConfigured(
                 f"{name} holds {origin!r}, which is not ws(s)://host or ws(s)://host:port; "
                 f"for example {name}={default}"

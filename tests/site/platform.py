@@ -1,0 +1,71 @@
+"""A voice platform that answers as it is told, on a real port of this machine."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from django.test import override_settings
+
+CREDENTIAL = {
+    "token": "platform-token-that-must-stay-here",
+    "webrtc_token": "eyJ.webrtc.token",
+    "url": "ws://127.0.0.1:7880",
+    "room": "call-1",
+    "identity": "caller-1",
+}
+
+
+@dataclass
+class Request:
+    path: str
+    headers: dict[str, str]
+    body: Any
+
+
+@dataclass
+class Platform:
+    """`requests`: what it was asked so far."""
+
+    status: int = 200
+    body: bytes = json.dumps(CREDENTIAL).encode()
+    headers: dict[str, str] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    url: str = ""
+
+
+@contextmanager
+def platform(status: int = 200, body: Any = CREDENTIAL, **headers: str) -> Iterator[Platform]:
+    """The site's platform for a while. `body`: bytes as they are, anything else as JSON."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    state = Platform(status, content, headers)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            length = int(self.headers.get("Content-Length", "0"))
+            state.requests.append(Request(self.path, dict(self.headers), json.loads(self.rfile.read(length))))
+            self.send_response(state.status)
+            for name, value in {"Content-Length": str(len(state.body)), **state.headers}.items():
+                self.send_header(name, value)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(state.body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        state.url = f"http://127.0.0.1:{server.server_port}"
+        try:
+            with override_settings(VATEL_BASE_URL=state.url):
+                yield state
+        finally:
+            server.shutdown()
+            thread.join()

@@ -1,0 +1,179 @@
+"""The settings are safe by default, and what is missing or malformed is one clear sentence."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+SITE = {
+    "SECRET_KEY": "k" * 25 + "0123456789abcdefghijklmnopqrstuvwxyz",
+    "ALLOWED_HOSTS": "talk.example.com",
+    "VATEL_API_KEY": "an-api-key",
+    "VATEL_AGENTS": "5a1c0e5e-0000-4000-8000-000000000001=Concierge",
+}
+
+# One process for all of them: it loads the settings once for each environment, and tells what they say.
+LOADER = """
+import json, os, runpy, sys, zoneinfo
+from django.core.exceptions import ImproperlyConfigured
+
+class Recorder(dict):
+    read = set()
+    def get(self, name, default=None):
+        self.read.add(name)
+        return super().get(name, default)
+
+results = []
+for environment in json.load(sys.stdin):
+    os.environ = Recorder(environment)
+    try:
+        loaded = runpy.run_path("voicedemo/settings.py")
+        results.append({name: repr(value) for name, value in loaded.items() if name.isupper()})
+    except ImproperlyConfigured as error:
+        results.append(str(error))
+print(json.dumps({"results": results, "read": sorted(Recorder.read)}))
+"""
+
+
+def environment(folder: Path, **changes: str | None) -> dict[str, str]:
+    """A production site's, with changes; None takes a variable away."""
+    changed = {**SITE, "DATABASE_PATH": str(folder / "db.sqlite3"), **changes}
+    return {name: value for name, value in changed.items() if value is not None}
+
+
+def load(environments: list[dict[str, str]]) -> tuple[list[Any], list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", LOADER],
+        cwd=ROOT,
+        input=json.dumps(environments),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer = json.loads(done.stdout)
+    return answer["results"], answer["read"]
+
+
+def manage(folder: Path, *words: str, **changes: str | None) -> subprocess.CompletedProcess[str]:
+    env = {"PATH": os.environ["PATH"], **environment(folder, **changes)}
+    return subprocess.run(
+        [sys.executable, "manage.py", *words], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+
+
+WRONG: list[tuple[dict[str, str | None], str]] = [
+    ({"SECRET_KEY": None}, "SECRET_KEY is not set"),
+    ({"SECRET_KEY": " "}, "SECRET_KEY is not set"),
+    ({"ALLOWED_HOSTS": None}, "ALLOWED_HOSTS is not set"),
+    ({"VATEL_API_KEY": None}, "VATEL_API_KEY is not set"),
+    ({"VATEL_API_KEY": "two words"}, "VATEL_API_KEY must be printable ASCII"),
+    ({"VATEL_AGENTS": None}, "VATEL_AGENTS is not set"),
+    ({"VATEL_AGENTS": ","}, "VATEL_AGENTS names no agent"),
+    ({"VATEL_AGENTS": "Concierge"}, "VATEL_AGENTS holds 'Concierge', which is not UUID=Name"),
+    ({"VATEL_AGENTS": SITE["VATEL_AGENTS"] + ",7=Porter"}, "VATEL_AGENTS holds '7=Porter'"),
+    ({"VATEL_AGENTS": "5a1c0e5e-0000-4000-8000-000000000001="}, "which is not UUID=Name"),
+    ({"DEBUG": "yes"}, "DEBUG must be 0 or 1, not 'yes'"),
+    ({"HTTPS": "on"}, "HTTPS must be 0 or 1, not 'on'"),
+    ({"TRUST_PROXY": "2"}, "TRUST_PROXY must be 0 or 1, not '2'"),
+    ({"CSRF_TRUSTED_ORIGINS": "talk.example.com"}, "CSRF_TRUSTED_ORIGINS holds 'talk.example.com'"),
+    ({"TIME_ZONE": "Mars/Base"}, "TIME_ZONE is 'Mars/Base'"),
+    ({"TIME_ZONE": "../etc/passwd"}, "TIME_ZONE is '../etc/passwd'"),
+    ({"VATEL_BASE_URL": "api.vatel.ai"}, "VATEL_BASE_URL must be an http(s) URL"),
+    ({"VATEL_BASE_URL": "ftp://api.vatel.ai"}, "VATEL_BASE_URL must be an http(s) URL"),
+    ({"VATEL_BASE_URL": "https://[api"}, "VATEL_BASE_URL must be an http(s) URL"),
+    ({"VATEL_BASE_URL": "http://api.vatel.ai"}, "would send the API key in the clear"),
+    ({"VATEL_MEDIA_ORIGINS": "sip.vatel.ai"}, "VATEL_MEDIA_ORIGINS holds 'sip.vatel.ai'"),
+    ({"VATEL_MEDIA_ORIGINS": "wss://sip.vatel.ai/rtc"}, "VATEL_MEDIA_ORIGINS holds"),
+    ({"VATEL_MEDIA_ORIGINS": "wss://a; script-src *"}, "VATEL_MEDIA_ORIGINS holds"),
+    ({"VATEL_MEDIA_ORIGINS": "wss://a:99999"}, "VATEL_MEDIA_ORIGINS holds"),
+    ({"MAX_CALLS": "many"}, "MAX_CALLS must be a number from 1, not 'many'"),
+    ({"MAX_CALLS": "0"}, "MAX_CALLS must be a number from 1, not '0'"),
+]
+
+
+def test_wrong_variable_is_one_sentence_that_names_it(tmp_path: Path) -> None:
+    sentences, _ = load([environment(tmp_path, **changes) for changes, _ in WRONG])
+    for (changes, expected), sentence in zip(WRONG, sentences, strict=True):
+        assert isinstance(sentence, str), changes
+        assert expected in sentence
+        assert "\n" not in sentence
+        assert "for example " in sentence or "again" in sentence
+    assert "two words" not in str(sentences)
+
+
+def test_what_is_left_out_is_safe(tmp_path: Path) -> None:
+    (site, debug, local), _ = load(
+        [
+            environment(tmp_path),
+            environment(tmp_path, DEBUG="1", SECRET_KEY=None, ALLOWED_HOSTS=None, VATEL_API_KEY=None),
+            environment(
+                tmp_path,
+                HTTPS="0",
+                VATEL_BASE_URL="http://127.0.0.1:8100",
+                VATEL_MEDIA_ORIGINS="ws://127.0.0.1:7880, wss://[::1]",
+                TRUST_PROXY="1",
+            ),
+        ]
+    )
+    assert site["DEBUG"] == "False"
+    for name in ("SECURE_SSL_REDIRECT", "SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE"):
+        assert (site[name], debug[name], local[name]) == ("True", "False", "False")
+    assert site["SESSION_COOKIE_NAME"] == "'__Host-sessionid'"
+    assert site["VATEL_BASE_URL"] == "'https://api.vatel.ai'"
+    assert "'wss://sip.vatel.ai', 'https://sip.vatel.ai'" in site["SECURE_CSP"]
+    assert (
+        "'ws://127.0.0.1:7880', 'http://127.0.0.1:7880', 'wss://[::1]', 'https://[::1]'"
+        in local["SECURE_CSP"]
+    )
+    assert "SECURE_PROXY_SSL_HEADER" not in site
+    assert "SECURE_PROXY_SSL_HEADER" in local
+    assert "Manifest" in site["STORAGES"]
+    assert "Manifest" not in debug["STORAGES"]
+
+
+def test_example_file_names_what_is_read(tmp_path: Path) -> None:
+    _, read = load([environment(tmp_path)])
+    example = (ROOT / ".env.example").read_text()
+    assert sorted(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)) == read
+
+
+def test_defaults_in_the_example_file_are_the_defaults(tmp_path: Path) -> None:
+    example = (ROOT / ".env.example").read_text()
+    defaults = dict(re.findall(r"^#([A-Z_]+)=(.*)$", example, re.MULTILINE))
+    defaults["DATABASE_PATH"] = str(tmp_path / "db.sqlite3")
+    (without, given), _ = load([environment(tmp_path), environment(tmp_path, **defaults)])
+    assert given == without
+
+
+def test_deployment_check_is_clean(tmp_path: Path) -> None:
+    done = manage(tmp_path, "check", "--deploy", "--fail-level", "WARNING")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no issues" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["check"], ["sweep"]])
+def test_manage_says_the_sentence(tmp_path: Path, words: list[str]) -> None:
+    done = manage(tmp_path, *words, VATEL_AGENTS="Concierge")
+    assert done.returncode == 1
+    assert re.fullmatch(r"manage.py: VATEL_AGENTS holds 'Concierge'.*\n", done.stderr)
+
+
+def test_server_says_the_sentence(tmp_path: Path) -> None:
+    env = {"PATH": os.environ["PATH"], **environment(tmp_path, VATEL_API_KEY=None)}
+    done = subprocess.run(
+        [sys.executable, "-m", "daphne", "-p", "0", "voicedemo.asgi:application"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert re.fullmatch(r"voicedemo: VATEL_API_KEY is not set; .*\n", done.stderr)
