@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -40,6 +41,7 @@ def main() -> int:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S"
     )
+    logging.getLogger("livekit").setLevel(logging.WARNING)  # the libraries; ours have other names
     for sign in _STOP_SIGNALS:
         signal.signal(sign, lambda *_: sys.exit(0))  # until the event loop takes them over
     try:
@@ -164,7 +166,6 @@ async def _serve(
     stdout: IO[str],
 ) -> NoReturn:
     """Serve until a signal cancels this. Raises StartError and LiveKitError."""
-    _cancel_on_signal()
     # Here and not above: they obey the environment that _stay_local made, and take a second or two.
     from sandbox.agent import VoiceAgent
     from sandbox.api import CONCIERGE, Api
@@ -180,10 +181,13 @@ async def _serve(
 
         livekit = LiveKitServer(binary, keys.livekit_key, keys.livekit_secret, options.livekit_port)
         stack.push_async_callback(livekit.stop)
+        _cancel_on_signal(livekit)
         await livekit.start()
 
         llm = None if llm_settings is None else LlmConfig(*llm_settings)
         agent = VoiceAgent(calls, livekit.url, keys.livekit_key, keys.livekit_secret, llm)
+        # At once, since only a worker that runs can be closed.
+        working = asyncio.create_task(agent.run(), name="agent")
         stack.push_async_callback(agent.aclose)
 
         greeting = Concierge().greeting()
@@ -206,7 +210,6 @@ async def _serve(
                 raise StartError(str(problem)) from problem
             await agent.wait_ready()
 
-        working = asyncio.create_task(agent.run(), name="agent")
         starting = asyncio.create_task(until_ready(), name="agent-start")
         await asyncio.wait({working, starting}, return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
@@ -223,13 +226,23 @@ async def _serve(
         raise StartError("The agent has stopped by itself; the lines above may say why.")
 
 
-def _cancel_on_signal() -> None:
+def _cancel_on_signal(livekit: LiveKitServer) -> None:
+    """From now on the first SIGINT or SIGTERM cancels the current task, and 5 s later nothing is left."""
     loop, serving = asyncio.get_running_loop(), asyncio.current_task()
+
+    def give_up() -> None:
+        log.error("not ended in time (models that load cannot be interrupted); going at once")
+        if livekit.pid is not None:
+            os.kill(livekit.pid, signal.SIGKILL)
+        os._exit(0)
 
     def stop() -> None:
         for sign in _STOP_SIGNALS:
-            loop.add_signal_handler(sign, log.info, "already stopping")  # once: the end must not be cut short
+            loop.add_signal_handler(sign, log.info, "already stopping")  # the end must not be cut short
         log.info("stopping")
+        limit = threading.Timer(4.5, give_up)
+        limit.daemon = True
+        limit.start()
         if serving is not None:
             serving.cancel()
 
@@ -238,4 +251,8 @@ def _cancel_on_signal() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stderr.flush()
+    # All that was started has ended. To let Python take the speech models and WebRTC apart as well costs
+    # seconds on a busy machine, and serves nobody.
+    os._exit(code)

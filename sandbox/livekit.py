@@ -298,7 +298,12 @@ class LiveKitServer:
             },
             "keys": {self._key: self._secret},
             "room": {"auto_create": True, "empty_timeout": 30, "departure_timeout": 5},
-            "logging": {"level": "warn", "pion_level": "error"},
+            "logging": {
+                "level": "warn",
+                "pion_level": "error",
+                # Each caller who hangs up would be three lines about channels that closed.
+                "component_levels": {"transport": "error"},
+            },
         }
 
     async def _wait_ready(self) -> None:

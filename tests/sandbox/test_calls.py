@@ -1,6 +1,7 @@
 """The call records: lines taken and given back, transcripts, and what survives a restart."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,8 +31,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> CallStore:
-    return CallStore(tmp_path / "new" / "calls.db", clock)
+def store(tmp_path: Path, clock: Clock) -> Iterator[CallStore]:
+    store = CallStore(tmp_path / "new" / "calls.db", clock)
+    yield store
+    store.close()
 
 
 def test_a_call_from_mint_to_end(store: CallStore, clock: Clock) -> None:
@@ -185,6 +188,7 @@ def test_records_survive_a_restart_and_open_calls_end_at_their_last_sign_of_life
 
     store = CallStore(tmp_path / "calls.db", clock)
     done_call, cut_call, waiting_call = (store.get(call_id) for call_id in (done, cut, waiting))
+    store.close()
     assert done_call is not None
     assert cut_call is not None
     assert waiting_call is not None
