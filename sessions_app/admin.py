@@ -33,6 +33,7 @@ admin.site.enable_nav_sidebar = False
 
 
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # its parameter exists in the stubs only
+    empty_value_display = ""
     show_full_result_count = False
     list_per_page = 50
 
@@ -61,7 +62,7 @@ def moment(at: datetime) -> SafeString:
 
 def length_of(session: VoiceSession) -> str | SafeString:
     if session.duration is None:
-        return "-"
+        return ""
     if not session.is_live:
         return clock(session.duration)
     elapsed_ms = int(session.duration.total_seconds() * 1000)
@@ -89,7 +90,7 @@ class ListedSession(Protocol):
 
 @admin.register(VoiceSession)
 class VoiceSessionAdmin(ReadOnlyAdmin):
-    list_display = ("status", "started", "agent_name", "length", "turns", "last_words")
+    list_display = ("status", "started", "agent", "length", "turns", "last_words")
     list_filter = ("state", "agent_name", "end_reason", "created_at")
     search_fields = ("id", "call_id")
     search_help_text = "Number of a session or of a call on the platform, whole or in part"
@@ -124,6 +125,10 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
     @admin.display(description="Started", ordering=Coalesce(F("started_at"), F("created_at")))
     def started(self, session: VoiceSession) -> SafeString:
         return moment(session.started_at or session.created_at)
+
+    @admin.display(description="Agent", ordering="agent_name")
+    def agent(self, session: VoiceSession) -> str:
+        return session.agent_name
 
     @admin.display(description="Length")
     def length(self, session: VoiceSession) -> str | SafeString:
@@ -233,7 +238,7 @@ class BookingAdmin(ReadOnlyAdmin):
 
     @admin.display(description="When", ordering="at")
     def when(self, booking: Booking) -> str:
-        return date_format(timezone.localtime(booking.at), "l j M Y, H:i")
+        return date_format(timezone.localtime(booking.at), "D j M Y, H:i")
 
     @admin.display(description="Name", ordering="name")
     def guest(self, booking: Booking) -> str | None:

@@ -73,14 +73,13 @@ class LiveTranscript {
     url.protocol = url.protocol.replace("http", "ws");
     const socket = new WebSocket(url);
     this.#socket = socket;
-    socket.addEventListener("open", () => {
-      this.#show("connected");
-      this.#ring(); // whatever was recorded while no socket was open
-    });
     socket.addEventListener("message", ({ data }) => {
       const message = JSON.parse(data) as Message;
-      if (message.type === "recorded") this.#ring();
-      else if (message.type === "interim") this.#showInterim(message.frame);
+      if (message.type === "interim") this.#showInterim(message.frame);
+      if (message.type !== "recorded") return;
+      // The server rings once when it has let this page in: only now is it live, and what was missed is fetched.
+      this.#show("connected");
+      this.#ring();
     });
     socket.addEventListener("close", ({ code }) => {
       this.#clearInterims();
@@ -109,9 +108,11 @@ class LiveTranscript {
     if (cursor === null || state === null) throw new Error(`${url.pathname} named no cursor or state.`);
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const rows = [...page.querySelectorAll<HTMLElement>("li[data-seq]")];
-    this.#followingTheEnd(() => {
-      for (const row of rows) this.#place(row);
-    });
+    if (rows.length > 0) {
+      this.#followingTheEnd(() => {
+        for (const row of rows) this.#place(row);
+      });
+    }
     const { dataset } = this.#list;
     dataset.cursor = cursor;
     if (state !== dataset.state || rows.some((row) => row.classList.contains("line-note"))) {
