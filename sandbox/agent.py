@@ -55,7 +55,7 @@ class VoiceAgent:
         self._closing = False
         self._server = AgentServer(
             job_executor_type=JobExecutorType.THREAD,
-            num_idle_processes=1,
+            num_idle_processes=2,
             # Whether there is a line for a call is decided when it is minted; with a load of its own to watch
             # the worker would leave dispatched calls alone.
             load_fnc=lambda: 0.0,

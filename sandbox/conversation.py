@@ -21,6 +21,7 @@ from livekit.agents import (
     TurnHandlingOptions,
     llm,
     stt,
+    tts,
 )
 from livekit.agents.voice import SpeechCreatedEvent, SpeechHandle, room_io
 from livekit.agents.voice.agent_session import SessionConnectOptions
@@ -99,6 +100,7 @@ class Conversation:
         self._llm_config = llm_config
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[Reason] = self._loop.create_future()
+        self._caller_away = False
         self._reply: SpeechHandle | None = None
 
     def stop(self) -> None:
@@ -109,7 +111,8 @@ class Conversation:
         """Returns when the call is over, its record closed and its room deleted. Raises nothing."""
         try:
             self._room.on("participant_disconnected", self._on_participant_left)
-            self._room.on("disconnected", lambda *_: self._end("agent_failed"))
+            self._room.on("participant_connected", self._on_participant_came)
+            self._room.on("disconnected", self._on_room_gone)
             await self._job.connect()
             if await self._caller_comes(join_timeout_s):
                 await self._talk()
@@ -215,14 +218,23 @@ class Conversation:
     def _on_participant_left(self, participant: rtc.RemoteParticipant) -> None:
         if participant.identity != self._request.identity:
             return
+        self._caller_away = True
         if participant.disconnect_reason == rtc.DisconnectReason.CLIENT_INITIATED:
             self._end("caller_left")
         else:
             self._loop.call_later(_RETURN_LIMIT_S, self._give_up_caller)
 
+    def _on_participant_came(self, participant: rtc.RemoteParticipant) -> None:
+        if participant.identity == self._request.identity:
+            self._caller_away = False
+
     def _give_up_caller(self) -> None:
-        if self._request.identity not in self._room.remote_participants:
+        if self._caller_away:
             self._end("caller_left")
+
+    def _on_room_gone(self, *_: object) -> None:
+        # LiveKit closes a room in which only agents are left.
+        self._end("caller_left" if self._caller_away else "agent_failed")
 
     def _on_speech(self, event: SpeechCreatedEvent) -> None:
         if event.source == "generate_reply":
@@ -239,12 +251,14 @@ class Conversation:
     def _on_error(self, event: ErrorEvent) -> None:
         if event.error.recoverable:
             return
-        problem = event.error.error
-        _log.error("call %s: %s failed: %r", self._id, type(event.source).__name__, problem)
+        part = {llm.LLM: "language model", stt.STT: "recogniser", tts.TTS: "voice"}
+        name = next((name for kind, name in part.items() if isinstance(event.source, kind)), "agent")
+        problem = " ".join(f"{type(event.error.error).__name__}: {event.error.error}".split())
+        _log.error("call %s: the %s failed: %s", self._id, name, problem)
         if isinstance(event.source, llm.LLM):
             self._session.say(APOLOGY)
         elif isinstance(event.source, stt.STT):
-            self._end("agent_failed")  # the recogniser's stream is gone: nobody listens any more
+            self._end("agent_failed")  # its stream is gone: nobody listens any more
 
     def _on_close(self, event: CloseEvent) -> None:
         self._end("agent_failed")

@@ -4,6 +4,7 @@ import asyncio
 import json
 import secrets
 import threading
+import time
 import uuid
 import wave
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -80,7 +81,7 @@ class Caller:
         self._to_say = read_wav(SPEECH / f"{name}.wav")
         await self.until(lambda: not len(self._to_say), f"said {name}")
 
-    async def until(self, condition: Callable[[], T], what: str, timeout_s: float = 20) -> T:
+    async def until(self, condition: Callable[[], T], what: str, timeout_s: float = 30) -> T:
         """Wait until `condition` holds, and return what it returned."""
         async with self._news:
             try:
@@ -176,9 +177,12 @@ class Line:
         self._do(self.agent.load())
         self._do(self.agent.wait_ready())
 
-    def stop(self) -> None:
+    def stop_agent(self) -> None:
         self._do(self.agent.aclose())
         self._work.result(5)
+
+    def stop(self) -> None:
+        self.stop_agent()
         self._do(self._livekit.stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -187,6 +191,18 @@ class Line:
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
+
+    @property
+    def livekit_pid(self) -> int:
+        pid = self._livekit.pid
+        assert pid is not None
+        return pid
+
+    def wait_until(self, condition: Callable[[], object], timeout_s: float = 30) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            assert time.monotonic() < deadline, "waited in vain"
+            time.sleep(0.02)
 
     def mint(self, **request: Any) -> tuple[str, str]:
         """Open a call and send the agent; returns the call's id and the caller's token."""
@@ -214,7 +230,7 @@ class Line:
 
     async def record(self, call_id: str, ended: bool = True) -> CallRecord:
         """The platform's record, once the call has ended."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(30):
             while True:
                 record = self.calls.get(call_id)
                 assert record is not None

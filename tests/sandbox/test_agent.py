@@ -1,0 +1,240 @@
+"""Calls to the agent over a real LiveKit server, with real sound both ways."""
+
+import asyncio
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sandbox import conversation
+from sandbox.agent import DispatchError
+from sandbox.calls import CallRecord
+from sandbox.speech import Recogniser
+from tests.sandbox.caller import Caller, Line, line
+
+WEATHER = '{"city": "Paris", "condition": "sunny", "temperature_c": 21, "demo_data": true}'
+
+
+@pytest.fixture(scope="module")
+def phone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Line]:
+    with line(tmp_path_factory.mktemp("sandbox"), join_timeout_s=8) as it:
+        yield it
+
+
+def kinds(caller: Caller) -> list[str]:
+    return [message["type"] for message in caller.messages]
+
+
+def said(record: CallRecord) -> list[tuple[str, str, str]]:
+    """The spoken entries of a record: turn id, role, text."""
+    entries = record["transcript"]["entries"]
+    return [(e["turnId"], e["role"], e["message"]) for e in entries if e["type"] == "message"]
+
+
+def captioned(caller: Caller) -> list[tuple[str, str, str]]:
+    """The finals on the wire, in the same form."""
+    roles = {"response_text": ("assistant", "text"), "input_audio_transcript": ("user", "transcript")}
+    turns = []
+    for message in caller.messages:
+        data = message["data"]
+        if message["type"] in roles and data["is_final"]:
+            role, key = roles[message["type"]]
+            turns.append((data["turn_id"], role, data[key]))
+    return turns
+
+
+def test_a_whole_call(phone: Line) -> None:
+    async def call() -> tuple[Caller, CallRecord]:
+        async with phone.call({"get_weather": WEATHER}, variables={"name": "Ada"}) as (caller, call_id):
+            greeting = await caller.final("response_text", "hello, ada")
+            words = await asyncio.to_thread(Recogniser().transcribe, np.concatenate(caller.heard))
+            assert "concierge" in words.lower()
+            assert words.count(" ") == pytest.approx(greeting["data"]["text"].count(" "), abs=4)
+
+            await caller.say("weather")
+            question = await caller.final("input_audio_transcript", "weather")
+            asked = await caller.message("tool_call")
+            await caller.final("response_text", "sunny", "21")
+            assert asked["data"]["toolName"] == "get_weather"
+            (city,) = asked["data"]["arguments"]
+            assert city.pop("description")
+            assert city == {
+                "name": "city",
+                "type": "string",
+                "dataType": "string",
+                "required": True,
+                "value": "Paris",
+            }
+            interims = [
+                m["data"]["transcript"]
+                for m in caller.messages
+                if m["type"] == "input_audio_transcript"
+                and m["data"]["turn_id"] == question["data"]["turn_id"]
+                and not m["data"]["is_final"]
+            ]
+            assert interims
+
+            await caller.say("goodbye")
+            await caller.until(lambda: not caller.connected, "the agent's hanging up")
+            return caller, await phone.record(call_id)
+
+    caller, record = asyncio.run(call())
+    assert kinds(caller)[0] == "session_started"
+    assert caller.messages[0]["data"] == {"id": record["id"]}
+    assert kinds(caller)[-1] == "session_ended"
+    assert record["termination_reason"] == "agent_ended"
+    assert said(record) == captioned(caller)
+    assert [turn for turn, *_ in said(record)] == [
+        "agent-1",
+        "user-1",
+        "agent-2",
+        "user-2",
+        "agent-3",
+    ]
+    tool = next(e["toolCall"] for e in record["transcript"]["entries"] if e["type"] == "tool_call")
+    assert (tool["toolName"], tool["arguments"], tool["output"]) == (
+        "get_weather",
+        '{"city": "Paris"}',
+        WEATHER,
+    )
+    assert tool["startedAt"] <= tool["endedAt"]
+
+
+def test_the_caller_cuts_in(phone: Line) -> None:
+    async def call() -> tuple[Caller, CallRecord]:
+        async with phone.call() as (caller, call_id):
+            # In the middle of the greeting, and there is no reply to what is said until all of it is said.
+            await caller.message("response_text", lambda data: data["text"].count(" ") > 6)
+            assert caller.agent_speaks()
+            saying = asyncio.create_task(caller.say("long_question"))
+            await caller.until(lambda: not caller.agent_speaks(), "the agent's silence")
+            assert not saying.done()
+            await saying
+            await caller.final("input_audio_transcript")
+            await caller.message("response_text", lambda data: data["turn_id"] == "agent-2")
+        return caller, await phone.record(call_id)
+
+    caller, record = asyncio.run(call())
+    shown = kinds(caller)
+    cut = shown.index("interruption")
+    assert "speech_started" in shown[:cut]
+    final = caller.messages[cut + 1]
+    assert (final["type"], final["data"]["turn_id"], final["data"]["is_final"]) == (
+        "response_text",
+        "agent-1",
+        True,
+    )
+    heard = final["data"]["text"]
+    before = [m["data"]["text"] for m in caller.messages[:cut] if m["type"] == "response_text"]
+    assert heard
+    assert before[-1].startswith(heard)
+    assert not any(
+        m["data"]["turn_id"] == "agent-1" for m in caller.messages[cut + 2 :] if m["type"] == "response_text"
+    )
+
+    entries = record["transcript"]["entries"]
+    assert [(e["type"], e["message"], e["turnId"]) for e in entries[:2]] == [
+        ("message", heard, "agent-1"),
+        ("interruption", "", "agent-1"),
+    ]
+    assert record["termination_reason"] == "caller_left"
+
+
+def test_a_page_that_does_not_answer(phone: Line) -> None:
+    async def call() -> tuple[Caller, CallRecord]:
+        async with phone.call(first_message="Yes?") as (caller, call_id):
+            await caller.final("response_text", "yes?")
+            await caller.say("weather")
+            asked = await caller.message("tool_call")
+            # None of these is the answer.
+            await caller.send("not JSON")
+            await caller.send('["a list"]')
+            await caller.send('{"type": "tool_call_output", "data": {"toolCallId": 7, "output": "sunny"}}')
+            await caller.send(
+                json.dumps({"type": "tool_call_output", "data": {"toolCallId": "another", "output": "sunny"}})
+            )
+            await caller.final("response_text", "moment")
+            told = await caller.final("response_text", "weather", skip=caller.messages.index(asked))
+            assert "sunny" not in told["data"]["text"]
+            await caller.say("stop")
+            await caller.final("response_text", "okay")
+        return caller, await phone.record(call_id)
+
+    _, record = asyncio.run(call())
+    entries = record["transcript"]["entries"]
+    tool = next(e["toolCall"] for e in entries if e["type"] == "tool_call")
+    assert (tool["output"], tool["endedAt"]) == (None, None)
+    assert "tool_call_output" not in [e["type"] for e in entries]
+
+
+def test_nobody_comes(phone: Line) -> None:
+    call_id, _ = phone.mint()
+    record = asyncio.run(phone.record(call_id))
+    assert record["termination_reason"] == "nobody_joined"
+    assert record["transcript"]["entries"] == []
+    assert record["started_at"] is None
+
+
+def test_two_calls_at_once_know_nothing_of_each_other(phone: Line) -> None:
+    async def call(name: str, question: str, answer: str) -> CallRecord:
+        async with phone.call(first_message=f"Hello, {name}.") as (caller, call_id):
+            await caller.final("response_text", name.lower())
+            await caller.say(question)
+            await caller.final("response_text", answer)
+            record = await phone.record(call_id, ended=False)
+            assert record["status"] == "in_progress"
+        return await phone.record(call_id)
+
+    async def both() -> tuple[CallRecord, CallRecord]:
+        return await asyncio.gather(call("Ada", "table", "people"), call("Bob", "stop", "okay"))
+
+    ada, bob = asyncio.run(both())
+    assert (ada["termination_reason"], bob["termination_reason"]) == ("caller_left", "caller_left")
+    for record, name, word, others in ((ada, "Ada", "table", "stop"), (bob, "Bob", "stop", "table")):
+        assert said(record)[0] == ("agent-1", "assistant", f"Hello, {name}.")
+        heard = " ".join(text for _, role, text in said(record) if role == "user").lower()
+        assert word in heard
+        assert others not in heard
+
+
+def test_an_agent_that_fails_leaves_no_caller_alone(phone: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise RuntimeError("the VAD is broken")
+
+    monkeypatch.setattr(conversation, "voice_activity", broken)
+
+    async def call() -> CallRecord:
+        async with phone.call() as (caller, call_id):
+            await caller.until(lambda: not caller.connected, "the room's end")
+            assert "session_ended" not in kinds(caller)
+            return await phone.record(call_id)
+
+    record = asyncio.run(call())
+    assert record["termination_reason"] == "agent_failed"
+
+
+def test_livekit_dies_and_comes_back_and_then_the_sandbox_stops(tmp_path: Path) -> None:
+    with line(tmp_path) as phone:
+        os.kill(phone.livekit_pid, signal.SIGKILL)
+        phone.wait_until(lambda: not phone.agent.ready)
+        with pytest.raises(DispatchError):
+            phone.mint()
+        phone.wait_until(lambda: phone.agent.ready)
+
+        async def call() -> tuple[Caller, CallRecord]:
+            async with phone.call() as (caller, call_id):
+                await caller.message("response_text")
+                started = time.monotonic()
+                await asyncio.to_thread(phone.stop_agent)
+                assert time.monotonic() - started < 4  # what the sandbox promises, not how fast it is
+                await caller.until(lambda: not caller.connected, "the room's end")
+                return caller, await phone.record(call_id)
+
+        caller, record = asyncio.run(call())
+        assert kinds(caller)[-1] == "session_ended"
+        assert record["termination_reason"] == "sandbox_stopped"
