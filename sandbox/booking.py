@@ -99,7 +99,8 @@ def _reference(said: Said) -> str:
         r"\b(?:reference|booking|reservation|number|code|cancel)((?: (?:[a-z]{1,2}|[a-z]*\d\w*))+)$",
         said.figures,
     )
-    code = re.sub(r"\b(?:oh|o)\b", "0", spelled[1]).replace(" ", "") if spelled else ""
+    code = re.sub(r"\b(?:oh|o)\b", "0", spelled[1]) if spelled else ""
+    code = re.sub(r"\bbe\b", "b", code).replace(" ", "")  # how the recogniser writes the letter
     code = re.sub(r"^(?:is|it)(?=\w*\d)", "", code)
     return code.upper() if len(code) >= 4 and re.search(r"\d", code) else ""
 
@@ -165,7 +166,7 @@ def answer(talk: Talk, said: Said) -> Reply | None:
         return _proceed(talk, slots, lead)
     changing = talk.question is not None or talk.draft.missing() is None
     agreed = said.agrees()
-    if changing and agreed is not True and (emptied := _without(talk, said)):
+    if changing and (agreed is not True or said.has(_CHANGE)) and (emptied := _without(talk, said)):
         return emptied
     if talk.question and agreed is False:
         talk.question = None
@@ -253,10 +254,10 @@ def _proceed(talk: Talk, slots: Slots, lead: str) -> Say:
     draft = talk.draft = talk.draft or Draft()
     talk.question = None
     number = slots.number
-    if number is not None and draft.missing() == "people":
+    if number is not None and (draft.missing() == "people" or number > 23):
         slots = Slots(number, slots.day, slots.clock)
     elif number is not None and not slots.count:
-        at = say_time(table_time(Clock(number % 24, 0, None)))
+        at = say_time(table_time(Clock(number, 0, None)))
         text = f"Do you mean {say_number(number)} people, or {at}?"
         talk.question = Question("number", text, str(number))
         return Say(text)

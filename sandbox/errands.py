@@ -94,7 +94,8 @@ _LOOKS = {
     ),
     "light": re.compile(
         rf"\b(?:light|bright|day|white|like) (?:mode|theme)\b|\b(?:light|bright|white) {_MODE}\b|"
-        rf"\b{_DO}\b.*\b(?:light|lighter|bright|brighter|white|lights)\b(?! (?:lunch|dinner|meal|snack))|^lighter$|^light$|^brighter$"
+        rf"\b{_DO}\b.*\b(?:light|lighter|bright|brighter|white|lights)\b(?! (?:lunch|dinner|meal|snack))|"
+        r"^lighter$|^light$|^brighter$"
     ),
 }
 _LOOK = re.compile(

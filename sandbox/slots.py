@@ -149,7 +149,7 @@ def _half_of_day(text: str) -> Half | None:
 
 
 _AT = r"\b(?:(?:at|around|about|by|from) )*"
-_H = r"(\d{1,2})"
+_H = r"(\d{1,2}|ate)"
 _PM = r"(?: (am|pm)\b| oclock\b(?: (am|pm)\b)?)?"
 # "at 8, 10 people" is not 8:10.
 _NO_GUESTS = rf"\b(?! {_GUESTS})"
@@ -158,23 +158,26 @@ _CLOCKS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], tuple[int, int]]]
     for pattern, meaning in (
         (rf"{_AT}(?:12 )?(?:noon|midday)\b", lambda m: (12, 0)),
         (rf"{_AT}(?:12 )?midnight\b", lambda m: (0, 0)),
-        (rf"{_AT}half (?:past )?{_H}{_PM}", lambda m: (int(m[1]), 30)),
-        (rf"{_AT}(?:a )?quarter (?:past|after) {_H}{_PM}", lambda m: (int(m[1]), 15)),
-        (rf"{_AT}(?:a )?quarter (?:to|too|2|till|of) (\d{{1,2}}|ate){_PM}", lambda m: (_value(m[1]) - 1, 45)),
-        (rf"{_AT}(5|10|20|25)(?: minutes)? (?:past|after) {_H}{_PM}", lambda m: (int(m[2]), int(m[1]))),
-        (rf"{_AT}(5|10|20|25)(?: minutes)? (?:to|till) {_H}{_PM}", lambda m: (int(m[2]) - 1, 60 - int(m[1]))),
-        (rf"{_AT}{_H}:(\d\d)\b{_PM}", lambda m: (int(m[1]), int(m[2]))),
-        (rf"{_AT}{_H} (?:oh|o|0) (\d)\b{_PM}", lambda m: (int(m[1]), int(m[2]))),
-        (rf"{_AT}{_H} (\d\d){_NO_GUESTS}{_PM}", lambda m: (int(m[1]), int(m[2]))),
+        (rf"{_AT}half (?:past )?{_H}{_PM}", lambda m: (_value(m[1]), 30)),
+        (rf"{_AT}(?:a )?quarter (?:past|after) {_H}{_PM}", lambda m: (_value(m[1]), 15)),
+        (rf"{_AT}(?:a )?quarter (?:to|too|2|till|of) {_H}{_PM}", lambda m: (_value(m[1]) - 1, 45)),
+        (rf"{_AT}(5|10|20|25)(?: minutes)? (?:past|after) {_H}{_PM}", lambda m: (_value(m[2]), _value(m[1]))),
+        (
+            rf"{_AT}(5|10|20|25)(?: minutes)? (?:to|till) {_H}{_PM}",
+            lambda m: (_value(m[2]) - 1, 60 - _value(m[1])),
+        ),
+        (rf"{_AT}{_H}:(\d\d)\b{_PM}", lambda m: (_value(m[1]), int(m[2]))),
+        (rf"{_AT}{_H} (?:oh|o|0) (\d)\b{_PM}", lambda m: (_value(m[1]), int(m[2]))),
+        (rf"{_AT}{_H} (\d\d){_NO_GUESTS}{_PM}", lambda m: (_value(m[1]), int(m[2]))),
         # "730", "1930", but neither "a table for 150" nor "100".
         (
             rf"(?<!\btable for )(?<!\bparty of ){_AT}([1-9]|1\d|2[0-3])([0-5]\d){_NO_GUESTS}(?<!\b\d00){_PM}",
-            lambda m: (int(m[1]), int(m[2])),
+            lambda m: (_value(m[1]), int(m[2])),
         ),
-        (rf"{_AT}(\d{{1,2}}|ate) (?:(am|pm)|oclock(?: (am|pm))?)\b", lambda m: (_value(m[1]), 0)),
-        (rf"{_AT}{_H}(?= (?:in the|at night|tonight|this|sharp)\b)", lambda m: (int(m[1]), 0)),
+        (rf"{_AT}{_H} (?:(am|pm)|oclock(?: (am|pm))?)\b", lambda m: (_value(m[1]), 0)),
+        (rf"{_AT}{_H}(?= (?:in the|at night|tonight|this|sharp)\b)", lambda m: (_value(m[1]), 0)),
         (rf"\bat (?:about |around )?{_N}{_NO_GUESTS}", lambda m: (_value(m[1]), 0)),
-        (rf"\b(?:around|about|by|after|before) {_H}{_NO_GUESTS}", lambda m: (int(m[1]), 0)),
+        (rf"\b(?:around|about|by|after|before) {_H}{_NO_GUESTS}", lambda m: (_value(m[1]), 0)),
     )
 ]
 

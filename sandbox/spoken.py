@@ -93,7 +93,7 @@ CITIES: dict[str, tuple[str, ...]] = {
     "Oslo": ("oslow", "also"),
     "Paris": ("pairs", "parris", "perris", "pears", "harris"),
     "Prague": ("prag", "frog", "prog"),
-    "Rome": ("room", "roam", "rom", "roman"),
+    "Rome": ("room", "roam", "rom", "roman", "row"),
     "San Francisco": (),
     "Sao Paulo": ("sao paolo",),
     "Singapore": (),
@@ -120,6 +120,11 @@ _REPAIRS = tuple(
         ),
         (r"\b(?:cable|tabel|stable) (?=for\b|four\b)", "table "),
         (r"\btable (?:four|fall|far) (?=\w)", "table for "),
+        (r"\bquarter (?:tape|tate|late)\b", "quarter to eight"),
+        (r"^add (?=\w+$)", "at "),
+        (r"\btrust me\b", "just me"),
+        (r"\bnew work\b", "new york"),
+        (r"\bby day\b", "friday"),
         (r"\bthe whether\b", "the weather"),
         (r"\bwhether (?=in|like|there|today|for)\b", "weather "),
         (r"\bgood by[e]?\b|\bgoodby\b|\bbye bye\b|\bbuy bye\b", "goodbye"),
@@ -151,12 +156,16 @@ class Said:
         return cls(text, _in_figures(text))
 
     def agrees(self) -> bool | None:
-        """True for a yes, False for a no, None for neither."""
+        """True for a yes, False for a no, None for neither.
+
+        In a long sentence only the beginning can be a yes: not "a good time would be later for us".
+        """
         if _NO_TROUBLE.search(self.text):
             return True
         if _NO.search(self.text):
             return False
-        return True if _YES.search(self.text) else None
+        short = len(self.text.split()) <= 5
+        return True if (_YES.search if short else _YES.match)(self.text) else None
 
     def has(self, pattern: re.Pattern[str]) -> bool:
         return bool(pattern.search(self.text))
@@ -171,9 +180,10 @@ _NO_TROUBLE = re.compile(
 )
 _NO = re.compile(r"\b(?:no|nope|nah|not|nothing|dont|wrong|incorrect|never)\b|^know$")
 _YES = re.compile(
-    r"\b(?:yes|yeah|yep|yup|yah|ya|sure|ok|okay|alright|all right|correct|right|exactly|perfect|absolutely|"
+    r"(?:(?:oh|uh|um|hm|well) )*\b(?:yes|yeah|yep|yup|yah|ya|sure|ok|okay|alright|all right|correct|right|"
+    r"exactly|perfect|absolutely|"
     r"definitely|"
-    r"certainly|indeed|confirm|confirmed|fine|great|good|lovely|wonderful|please|go ahead|do it|do that|"
+    r"certainly|indeed|confirm|confirmed|fine|great|good|lovely|wonderful|^please|go ahead|do it|do that|"
     r"do so|"
     r"book it|book that|of course|uh huh|mm hmm|mhm|mmhmm|thats it|thats all)\b"
 )
@@ -230,10 +240,10 @@ _AFTER_A_PLACE = re.compile(
 
 
 def read_cities(said: Said, *, expected: bool = False) -> list[str]:
-    """The cities that are meant: by name, else by a slip in a city's place, else by what follows "in".
+    """The cities that are meant: by name, else by a slip in their place, else what follows "in".
 
-    An unknown place comes back with capitals: whoever looks it up says so. `expected`: the caller was asked for
-    a city, so the whole utterance may be one.
+    An unknown place comes back with capitals: whoever looks it up says so. `expected`: the caller was asked
+    for a city, so the whole utterance may be one.
     """
     if named := _NAMED.findall(said.text):
         return list(dict.fromkeys(_NAMES[name] for name in named))
