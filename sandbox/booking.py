@@ -20,6 +20,7 @@ _LET_GO = re.compile(r"\b(?:never ?mind|forget (?:it|that|about it)|changed my m
 _DONT = re.compile(r"\b(?:dont|do not|not|never) cancel")
 _MINE = re.compile(
     r"\b(?:my|our) (?:bookings?|reservations?|tables?)\b|\b(?:did i|have i|i have) book|\bi booked\b|"
+    r"\b(?:my|the) reference$|"
     r"(?<!can )(?<!could )(?<!may )\bi have an? (?:booking|reservation)\b"
 )
 _CHANGE = re.compile(
@@ -32,6 +33,7 @@ _HINTS = {
     "time": "You can say, for example, half past seven.",
     None: "Please say yes or no, or tell me what to change.",
 }
+_OKAY = re.compile(r"^(?:ok|okay|all ?right|good|fine|right)$")
 WHAT_TO_CHANGE = "What should I change: the number of people, the day or the time?"
 
 
@@ -44,7 +46,7 @@ def cancel(talk: Talk, said: Said) -> Reply | None:
         talk.question = None
         return talk.go_on("All right, I won't cancel anything.")
     if talk.question and talk.question.about == "cancel":
-        return _cancelled(talk, said.has(_LET_GO) is False)
+        return _cancelled(talk, not said.has(_LET_GO))
     aside = talk.question and talk.question.about in ("city", "topic", "theme")
     talk.question = None
     if aside and not gone:
@@ -173,6 +175,8 @@ def answer(talk: Talk, said: Said) -> Reply | None:
         return Say(f"Then I leave it as it is. {talk.draft_question()}")
     if talk.question or talk.expecting or agreed is None:
         return None
+    if agreed and talk.paused and said.has(_OKAY):
+        return Say(talk.draft_question())
     if agreed:
         return _book(talk, talk.draft)
     talk.question = Question("change", WHAT_TO_CHANGE)
@@ -267,10 +271,14 @@ def _proceed(talk: Talk, slots: Slots, lead: str) -> Say:
         return Say(question)
     if draft.missing() is None:
         return Say(f"{lead.rstrip('.')}. {question}" if lead else question)
-    lead = lead or talk.vary("lead", "Good", "Very well", "Fine", "All right")
     asked_at = table_time(slots.clock) if slots.clock else None
-    echo = Draft(slots.people, slots.day, asked_at).describe(talk.today).removeprefix("a table").strip()
-    return Say(f"{lead.rstrip('.')}, {echo}. {question}" if echo else f"{lead.rstrip('.')}. {question}")
+    echo = Draft(slots.people, slots.day, asked_at).describe(talk.today)
+    if not lead:
+        lead = talk.vary("lead", "Good", "Very well", "Fine", "All right")
+        echo = echo.removeprefix("a table ")
+    return Say(
+        f"{lead.rstrip('.')}, {echo}. {question}" if slots.count else f"{lead.rstrip('.')}. {question}"
+    )
 
 
 def _book(talk: Talk, draft: Draft) -> Reply:
@@ -281,7 +289,8 @@ def _book(talk: Talk, draft: Draft) -> Reply:
         "day": draft.day.isoformat(),
         "time": f"{draft.at:%H:%M}",
     }
-    return Ask("book_table", details | ({"name": talk.name} if talk.name else {}))
+    name = talk.under or talk.name
+    return Ask("book_table", details | ({"name": name} if name else {}))
 
 
 def ask_again(talk: Talk, said: Said) -> Reply | None:

@@ -62,6 +62,7 @@ class Concierge:
         rule, reply = next((rule, reply) for rule in _RULES if (reply := rule(talk, said)))
         if talk.misses == misses:
             talk.misses = 0
+        talk.paused = rule is courtesy.stop
         if isinstance(reply, Say):
             talk.was_cut = False
             if rule not in _PASSING:

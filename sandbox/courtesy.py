@@ -24,7 +24,8 @@ _REPEAT = re.compile(
 )
 _WHAT = frozenset(["pardon", "sorry", "what", "excuse me", "huh", "again", "pardon me", "say what", "go"])
 _BYE = re.compile(
-    r"\b(?:goodbye|bye|good night|see you|farewell|hang up|end (?:the|this) call|ciao|so long|"
+    r"\b(?:goodbye|bye|good night|see you|farewell|(?:have|need|got|gotta|must) (?:to )?(?:go|leave)|"
+    r"hang up|end (?:the|this) call|ciao|so long|"
     r"talk to you later|"
     r"have a (?:nice|good|great|lovely) (?:day|evening|night|one)|(?:thats|that is|that will be|"
     r"thatll be) (?:all|it)|"
@@ -142,6 +143,9 @@ _SMALL_TALK = [
 ]
 
 
+_CALL_ME = re.compile(r"\b(?:my name|my names|call me)\b")
+
+
 def help_(talk: Talk, said: Said) -> Reply | None:
     if not said.has(_HELP) and not (re.search(r"\bhelp\b", said.text) and not said.has(BOOK)):
         return None
@@ -177,7 +181,9 @@ def name(talk: Talk, said: Said) -> Reply | None:
     called = read_name(said)
     if not called:
         return None
-    talk.name = called
+    talk.under = called
+    if said.has(_CALL_ME):
+        talk.name = called
     if said.has(BOOK) or read_slots(said, talk.today):
         return None
     return talk.go_on(f"Thank you, {called}." if talk.draft else f"Nice to meet you, {called}.")

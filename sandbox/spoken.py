@@ -122,6 +122,7 @@ _REPAIRS = tuple(
         (r"\btable (?:four|fall|far) (?=\w)", "table for "),
         (r"\bquarter (?:tape|tate|late)\b", "quarter to eight"),
         (r"^add (?=\w+$)", "at "),
+        (r"\bbook (?:one|another one|another)\b", "book another table"),
         (r"\btrust me\b", "just me"),
         (r"\bnew work\b", "new york"),
         (r"\bby day\b", "friday"),

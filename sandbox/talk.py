@@ -46,7 +46,8 @@ class Talk:
     """The one state of a conversation."""
 
     now: Callable[[], datetime]
-    name: str = ""
+    name: str = ""  # the caller's
+    under: str = ""  # the name for bookings, if another
     agent: str = ""
     restaurant: str = ""
     draft: Draft | None = None
@@ -57,6 +58,7 @@ class Talk:
     misses: int = 0  # utterances in a row that were not understood
     last: str = ""  # the last sentence worth repeating
     was_cut: bool = False
+    paused: bool = False  # told to stop: an "okay" that follows agrees to nothing
     demo_said: bool = False
     served: bool = False  # something has been done for the caller
     another: str = ""  # the tool that could look up another city now

@@ -447,6 +447,21 @@ def test_repeat_gives_the_whole_sentence_after_a_cut_a_stop_and_noise() -> None:
     )
 
 
+def test_okay_after_a_stop_agrees_to_nothing() -> None:
+    play(
+        """
+        C: A table for two tomorrow at eight.
+        A: Shall I book it?
+        C: Hang on.
+        A: Okay.
+        C: Okay.
+        A: a table for two at 8 p.m. tomorrow
+        C: Okay, book it.
+        > book_table, people=2
+        """
+    )
+
+
 def test_repeat_of_the_opening_line() -> None:
     play("C: Pardon?\nA: Welcome to the house.", first_message="Welcome to the house.")
 
