@@ -8,7 +8,7 @@ const WINDOW = 256;
 /** The server refuses messages over 64 KiB. */
 const MAX_FRAME_BYTES = 60_000;
 const PING_MS = 20_000;
-/** With frames on their way and nothing coming back, the socket is dead, whatever it says. */
+/** With something to come and nothing coming, the socket is dead, whatever it says. */
 const SILENCE_MS = 15_000;
 /** How long after the end of the call the relay tries to get its last frames acknowledged. */
 const LINGER_MS = 60_000;
@@ -113,6 +113,7 @@ export class Relay {
     socket.onclose = (event) => {
       if (this.#socket === socket) this.#lost(event.code);
     };
+    this.#watch();
   }
 
   #receive(text: string): void {
@@ -129,7 +130,6 @@ export class Relay {
       console.warn("The log sent a message that is not JSON.");
       return;
     }
-    this.#watch();
     const { toolCallId, output } = message.data ?? {};
     if (message.type === "welcome" && typeof message.ack === "number") {
       this.#isWelcome = true;
@@ -154,6 +154,7 @@ export class Relay {
       this.#toolOutputs.add(toolCallId);
       this.#options.onToolOutput(toolCallId, output);
     }
+    this.#watch();
   }
 
   #acknowledge(ack: number): void {
@@ -175,11 +176,11 @@ export class Relay {
     if (!this.#cancelWatch) this.#watch();
   }
 
-  /** Waits for the server's next word, as long as there is something that it has to acknowledge. */
+  /** Waits for the server's next word, as long as it owes one: the welcome, or an ack. */
   #watch(): void {
     this.#cancelWatch?.();
     this.#cancelWatch = undefined;
-    if (this.#sent <= this.#acked) return;
+    if (this.#isClosed || (this.#isWelcome && this.#sent <= this.#acked)) return;
     this.#cancelWatch = this.#options.clock.after(SILENCE_MS, () => {
       const socket = this.#socket;
       this.#lost(0);

@@ -62,7 +62,9 @@ export class TalkPage implements ToolPage {
     for (const sign of ["pointerenter", "pointerdown", "touchstart", "focus"]) {
       this.#start.addEventListener(sign, wishes.onIntent, { passive: true });
     }
-    this.#agent.addEventListener("change", () => setText(find("#agent-name"), this.#agentName));
+    const nameAgent = () => setText(find("#agent-name"), this.#agentName);
+    this.#agent.addEventListener("change", nameAgent);
+    nameAgent(); // a reload may have kept another choice than the page came with
     this.#log.addEventListener("scroll", () => {
       const { scrollHeight, scrollTop, clientHeight } = this.#log;
       this.#follows = scrollHeight - scrollTop - clientHeight < FOLLOW_PX;

@@ -43,26 +43,21 @@ export class Unsent {
     this.#save();
   }
 
-  /**
-   * Sends all by POST, piece after piece. What the server cannot take (not ours, closed, a gap) is forgotten;
-   * what does not reach it stays for the next page load.
-   */
-  async post(options = { keepalive: false }): Promise<void> {
+  /** Sends all by POST, piece after piece. False: what is left is nothing that the server will ever take. */
+  async post(options = { keepalive: false }): Promise<boolean> {
     while (this.#frames.length > 0) {
       let answer: Awaited<ReturnType<PostFrames>>;
       try {
         answer = await this.#post(this.#session, this.#piece(), options);
       } catch {
-        return; // no network: the frames are still stored
+        return true; // no network: the frames are still stored
       }
       const left = this.#frames.length;
-      const canHelp = answer.status === 200 || answer.status === 409;
-      if (canHelp && answer.ack !== undefined) this.drop(answer.ack);
-      if (this.#frames.length < left) continue;
-      if (answer.status >= 500 || answer.status === 429) return;
-      console.warn(`The log of an earlier call takes no more events (${answer.status}).`);
-      this.drop(Number.POSITIVE_INFINITY);
+      if (answer.ack !== undefined) this.drop(answer.ack);
+      const isBusy = answer.status >= 500 || answer.status === 429;
+      if (this.#frames.length === left) return isBusy;
     }
+    return true;
   }
 
   #piece(): string {
@@ -90,12 +85,15 @@ export class Unsent {
   }
 }
 
-/** Posts what earlier page loads of this tab could not deliver. */
+/** Posts what earlier page loads of this tab could not deliver; what is not ours, closed or full of gaps is forgotten. */
 export async function postLeftovers(storage: Storage | null, post: PostFrames): Promise<void> {
   if (!storage) return;
   const keys = Array.from({ length: storage.length }, (_, index) => storage.key(index) ?? "");
   for (const key of keys.filter((key) => key.startsWith(PREFIX))) {
-    await new Unsent(key.slice(PREFIX.length), storage, post).post();
+    const unsent = new Unsent(key.slice(PREFIX.length), storage, post);
+    if (await unsent.post()) continue;
+    console.warn("The log of an earlier call takes no more events.");
+    unsent.drop(Number.POSITIVE_INFINITY);
   }
 }
 

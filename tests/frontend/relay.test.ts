@@ -12,8 +12,13 @@ function setUp() {
   const storage = new FakeStorage();
   const outputs: [string, string][] = [];
   const posts: { frames: { seq: number }[]; bytes: number; keepalive: boolean }[] = [];
+  let refuses = false;
+  const refusePosts = () => {
+    refuses = true;
+  };
   /** The POST ends in the same log. */
   const post: PostFrames = async (session, body, { keepalive }) => {
+    if (refuses) return { status: 403 };
     assert.equal(session, SESSION);
     const { frames } = JSON.parse(body);
     posts.push({ frames, bytes: new TextEncoder().encode(body).length, keepalive });
@@ -31,7 +36,7 @@ function setUp() {
     for (const type of types) relay.record({ at_ms: 0, type, data: {} });
   };
   const logged = () => log.rows.map(({ type }) => type);
-  return { clock, log, storage, outputs, posts, post, relay, record, logged };
+  return { clock, log, storage, outputs, posts, post, relay, record, logged, refusePosts };
 }
 
 test("what is recorded before the socket is open arrives, numbered from 1, and then nothing is kept", () => {
@@ -93,6 +98,27 @@ test("a line that has gone silent is given up for a new one", async () => {
   log.accept();
   assert.deepEqual(logged(), ["a"]);
   assert.equal(log.sockets[0]?.readyState, 3);
+});
+
+test("a socket that never says welcome is given up for a new one", async () => {
+  const { clock, log, record, logged } = setUp();
+  record("a");
+  await clock.pass(15_500);
+  assert.equal(log.sockets.length, 2);
+  log.accept();
+  assert.deepEqual(logged(), ["a"]);
+});
+
+test("a quiet line is kept, and pinged so that proxies keep it too", async () => {
+  const { clock, log, record } = setUp();
+  const socket = log.accept();
+  record("a");
+  await clock.pass(65_000);
+  assert.equal(log.sockets.length, 1);
+  assert.deepEqual(
+    socket.sent.map(({ type }) => type),
+    ["a", "ping", "ping", "ping"],
+  );
 });
 
 test("a refused event does not hold up the next ones", (t) => {
@@ -224,6 +250,18 @@ test("much is posted in pieces that browsers let outlive a page", async () => {
   assert.equal(log.rows.length, 20);
   assert.ok(posts.length > 1);
   for (const { bytes } of posts) assert.ok(bytes < 60 * 1024, `${bytes} bytes`);
+});
+
+test("a page that comes back after its POST was refused loses nothing", async () => {
+  const { clock, log, relay, record, logged, refusePosts } = setUp();
+  log.accept();
+  log.socket.drop(1006);
+  record("a", "b");
+  refusePosts();
+  relay.leave();
+  await clock.pass(500);
+  log.accept();
+  assert.deepEqual(logged(), ["a", "b"]);
 });
 
 test("a page load delivers what an earlier one could not, and forgets what nobody takes", async (t) => {
