@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -87,7 +86,7 @@ def record(session_id: UUID, frames: Sequence[Frame], *, source: str = BROWSER) 
             _insert(events)
             session.touch(now)
             # robust: a failing doorbell is logged and costs nobody the row; readers find it later.
-            transaction.on_commit(partial(ring, session_id), robust=True)
+            transaction.on_commit(lambda: ring(session_id), robust=True)
     if has_gap:
         raise SequenceGapError(ack)
     return Recorded(ack, stored, [frame for frame in frames if frame.type == REFUSED])

@@ -59,7 +59,7 @@ def test_timestamp_is_kept_in_utc_and_dropped_if_it_is_none() -> None:
     def sent_at(timestamp: str) -> str | None:
         frame = read({"seq": 1, "at_ms": 0, "type": "hang_up", "timestamp": timestamp, "data": {}})
         assert isinstance(frame, Frame)
-        return frame.sent_at and frame.sent_at.isoformat()
+        return None if frame.sent_at is None else frame.sent_at.isoformat()
 
     assert sent_at("2026-03-01T19:30:00+01:00") == "2026-03-01T18:30:00+00:00"
     assert sent_at("2026-03-01T19:30:00") == "2026-03-01T19:30:00+00:00"

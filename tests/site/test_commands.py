@@ -1,0 +1,100 @@
+"""sweep and staff_account, as a supervisor or a developer runs them."""
+
+import re
+import stat
+from datetime import timedelta
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.test import Client
+from django.utils import timezone
+
+from sessions_app import log
+from sessions_app.events import Frame
+from sessions_app.models import VoiceSession
+
+from .sockets import open_session
+
+pytestmark = pytest.mark.django_db
+
+
+def run(*words: str) -> str:
+    output = StringIO()
+    call_command(*words, stdout=output)
+    return output.getvalue()
+
+
+def call(state: str, *, seen_s: float, age_s: float = 3600) -> VoiceSession:
+    now = timezone.now()
+    session = open_session(Client())
+    VoiceSession.objects.filter(pk=session.pk).update(created_at=now - timedelta(seconds=age_s))
+    if state != "created":
+        log.record(session.pk, [Frame(1, 0, "connected", {})])
+    if state == "ended":
+        log.record(session.pk, [Frame(2, 1000, "hang_up", {})])
+    VoiceSession.objects.filter(pk=session.pk).update(last_seen_at=now - timedelta(seconds=seen_s))
+    session.refresh_from_db()
+    return session
+
+
+def test_sweep_ends_what_is_over_and_leaves_the_rest() -> None:
+    abandoned, heard = call("live", seen_s=91), call("live", seen_s=80)
+    not_started, fresh = call("created", seen_s=301, age_s=301), call("created", seen_s=200, age_s=200)
+    ended = call("ended", seen_s=5000)
+    assert run("sweep") == "1 abandoned, 1 not started\n"
+    assert run("sweep") == "0 abandoned, 0 not started\n"
+    for session, state, reason in (
+        (abandoned, "ended", "abandoned"),
+        (heard, "live", ""),
+        (not_started, "ended", "not_started"),
+        (fresh, "created", ""),
+        (ended, "ended", "hang_up"),
+    ):
+        session.refresh_from_db()
+        assert (session.state, session.end_reason) == (state, reason)
+    assert abandoned.ended_at == abandoned.last_seen_at
+    lines = abandoned.events.filter(source="server")
+    assert [(line.seq, line.type, line.data) for line in lines] == [(1, "ended", {"reason": "abandoned"})]
+
+
+def test_leftovers_of_an_abandoned_call_are_still_logged() -> None:
+    session = call("live", seen_s=91)
+    run("sweep")
+    assert log.record(session.pk, [Frame(2, 5000, "hang_up", {})]).ack == 2
+    session.refresh_from_db()
+    assert session.end_reason == "abandoned"
+
+
+def test_staff_account_is_made_once(tmp_path: Path) -> None:
+    path = tmp_path / "account.txt"
+    path.write_text("older")
+    path.chmod(0o644)
+    printed = run("staff_account", "--file", str(path))
+    found = re.fullmatch(r"user: (\w+)\npassword: (\S{16,})\n", path.read_text())
+    assert found is not None
+    assert printed == path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    client = Client()
+    assert client.login(username=found[1], password=found[2])
+    assert client.get("/admin/sessions_app/voicesession/").status_code == 200
+
+    assert "exists already" in run("staff_account", "--file", str(path))
+    assert path.read_text() == found[0]
+    assert User.objects.count() == 1
+
+
+def test_staff_account_whose_file_is_gone(tmp_path: Path) -> None:
+    path = tmp_path / "account.txt"
+    run("staff_account", "--file", str(path))
+    path.unlink()
+    run("staff_account", "--file", str(path))
+    assert "manage.py changepassword staff" in path.read_text()
+
+
+def test_staff_account_is_not_made_if_nobody_could_learn_of_it(tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="cannot be written"):
+        run("staff_account", "--file", str(tmp_path / "missing" / "account.txt"))
+    assert not User.objects.exists()

@@ -1,0 +1,409 @@
+"""The relay: what a page reports is in the log once, in order, before it is acknowledged."""
+
+import asyncio
+import json
+from datetime import timedelta
+from typing import Any
+from unittest import mock
+from uuid import uuid4
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import IntegrityError, OperationalError, connection
+from django.test import Client, TransactionTestCase, override_settings
+from django.utils import timezone
+
+from sessions_app import consumers, log
+from sessions_app.models import SessionEvent, VoiceSession
+
+from .sockets import Socket, frame, open_session, rows
+
+
+class RelayTests(TransactionTestCase):
+    def setUp(self) -> None:
+        self.session = open_session(self.client)
+
+    def relay(self, client: Client | None = None, **headers: str | None) -> Socket:
+        return Socket.relay(client or self.client, self.session, **headers)
+
+    async def reload(self) -> VoiceSession:
+        await self.session.arefresh_from_db()
+        return self.session
+
+    async def test_frames_are_stored_and_then_acknowledged(self) -> None:
+        async with self.relay() as page:
+            assert await page.hear() == {"type": "welcome", "ack": 0}
+            text = {"transcript": "Hello", "turn_id": "user-1", "is_final": True}
+            await page.send(
+                frame(1, "connected"),
+                {**frame(2, "input_audio_transcript", 150, **text), "timestamp": "2026-03-01T18:30:00.250Z"},
+            )
+            await page.hear_until({"type": "ack", "ack": 2})
+            line = await SessionEvent.objects.aget(session=self.session, seq=2)
+        assert (line.source, line.type, line.at_ms, line.data) == (
+            "browser",
+            "input_audio_transcript",
+            150,
+            text,
+        )
+        assert line.sent_at is not None
+        assert line.sent_at.isoformat() == "2026-03-01T18:30:00.250000+00:00"
+        assert (line.role, line.text) == ("caller", "Hello")
+
+    async def test_acknowledgements_are_cumulative(self) -> None:
+        async with self.relay() as page:
+            await page.hear()
+            await page.send(*[frame(seq) for seq in range(1, 101)])
+            acks = await page.hear_until({"type": "ack", "ack": 100})
+        assert len(acks) <= 100
+        assert [ack["ack"] for ack in acks] == sorted({ack["ack"] for ack in acks})
+        assert await rows(self.session) == [(seq, "speech_started") for seq in range(1, 101)]
+
+    async def test_page_that_comes_back_resumes(self) -> None:
+        async with self.relay() as page:
+            await page.hear()
+            await page.send(frame(1), frame(2), frame(3))
+            await page.hear_until({"type": "ack", "ack": 3})
+        async with self.relay() as page:
+            assert await page.hear() == {"type": "welcome", "ack": 3}
+            await page.send(frame(2), frame(3), frame(4))
+            await page.hear_until({"type": "ack", "ack": 4})
+        assert [seq for seq, _ in await rows(self.session)] == [1, 2, 3, 4]
+
+    async def test_frame_sent_again_changes_nothing(self) -> None:
+        async with self.relay() as page:
+            await page.hear()
+            await page.send(frame(1, "response_text", text="Hello"))
+            await page.hear_until({"type": "ack", "ack": 1})
+            await page.send(frame(1, "response_text", text="Goodbye"))
+            assert await page.hear() == {"type": "ack", "ack": 1}
+        assert (await SessionEvent.objects.aget(session=self.session)).text == "Hello"
+
+    async def test_what_came_is_stored_although_the_page_is_gone(self) -> None:
+        async with self.relay() as page:
+            await page.hear()
+            await page.send(*[frame(seq) for seq in range(1, 51)])
+        assert [seq for seq, _ in await rows(self.session)] == list(range(1, 51))
+
+    async def test_gap_is_refused_and_what_came_before_it_kept(self) -> None:
+        async with self.relay() as page:
+            await page.hear()
+            await page.send(frame(1), frame(3))
+            heard = [await page.hear()]
+            while "close" not in heard[-1]:
+                heard.append(await page.hear())
+            assert heard[-1] == {"close": 4409}
+        async with self.relay() as page:
+            assert await page.hear() == {"type": "welcome", "ack": 1}
+            await page.send(frame(2), frame(3))
+            await page.hear_until({"type": "ack", "ack": 3})
+        assert [seq for seq, _ in await rows(self.session)] == [1, 2, 3]
+
+    async def test_refused_frame_keeps_its_number_and_stops_nobody(self) -> None:
+        async with self.relay() as page:
+            await page.hear()
+            await page.send(
+                frame(1),
+                {"seq": 2, "at_ms": 230, "type": "response_text", "data": {"text": 5}},
+                {"seq": 3, "at_ms": -1, "type": "Hang Up!", "data": {}},
+                frame(4, "response_text", text="a" * 70_000),
+                frame(5),
+            )
+            heard = await page.hear_until({"type": "ack", "ack": 5})
+        nacks = [
+            (nack["seq"], nack["code"], bool(nack["message"])) for nack in heard if nack["type"] == "nack"
+        ]
+        assert nacks == [(2, "bad_data", True), (3, "bad_at_ms", True), (4, "too_large", True)]
+        kinds = ["speech_started", "rejected", "rejected", "rejected", "speech_started"]
+        assert await rows(self.session) == list(enumerate(kinds, 1))
+        refused = [line async for line in SessionEvent.objects.filter(type="rejected").order_by("seq")]
+        assert [(line.at_ms, line.data["code"], line.data["type"]) for line in refused] == [
+            (230, "bad_data", "response_text"),
+            (230, "bad_at_ms", ""),
+            (230, "too_large", ""),
+        ]
+
+    async def test_unreadable_messages_close_the_socket(self) -> None:
+        for text in (" ", "{", "null", "[]", '{"type":"hang_up"}', '{"seq":0}', "[" * 60_000, "\ud83d"):
+            async with self.relay() as page:
+                await page.hear()
+                await page.send(text)
+                assert await page.hear() == {"close": 4400}, text[:20]
+        async with self.relay() as page:
+            await page.hear()
+            await page.communicator.send_to(bytes_data=b"\x00\x01")
+            assert await page.hear() == {"close": 4400}
+        async with self.relay() as page:
+            await page.hear()
+            await page.send("a" * 70_000 + "{")
+            assert await page.hear() == {"close": 4400}
+            await page.send(frame(1))
+        async with self.relay() as page:
+            await page.hear()
+            await page.send({"type": "ping", "padding": "a" * 70_000})
+            assert await page.hear() == {"close": 4413}
+        assert await rows(self.session) == []
+
+    async def test_two_sockets_share_one_sequence(self) -> None:
+        async with self.relay() as one, self.relay() as two:
+            assert [await one.hear(), await two.hear()] == [{"type": "welcome", "ack": 0}] * 2
+            await one.send(frame(1), frame(2))
+            await one.hear_until({"type": "ack", "ack": 2})
+            await two.send(frame(3))
+            assert await two.hear() == {"type": "ack", "ack": 3}
+            everything = [frame(seq) for seq in range(1, 41)]
+            await asyncio.gather(one.send(*everything), two.send(*everything))
+            await asyncio.gather(
+                one.hear_until({"type": "ack", "ack": 40}), two.hear_until({"type": "ack", "ack": 40})
+            )
+        assert [seq for seq, _ in await rows(self.session)] == list(range(1, 41))
+
+    async def test_others_are_turned_away(self) -> None:
+        stranger = Client()
+        await sync_to_async(stranger.get)("/")
+        for socket in (
+            self.relay(stranger),
+            self.relay(Client()),
+            Socket.relay(self.client, uuid4()),
+        ):
+            async with socket as page:
+                assert page.is_accepted
+                assert await page.hear() == {"close": 4403}
+                await page.send(frame(1))
+        assert await rows(self.session) == []
+
+    async def test_only_pages_of_this_site_may_connect(self) -> None:
+        refused: list[dict[str, str | None]] = [
+            {"origin": None},
+            {"origin": "null"},
+            {"origin": ""},
+            {"origin": "https://testserver"},
+            {"origin": "http://testserver:8000"},
+            {"origin": "http://testserver.elsewhere.example"},
+            {"origin": "http://elsewhere.example"},
+            {"origin": "http://elsewhere.example", "host": "elsewhere.example"},
+        ]
+        for headers in refused:
+            with self.assertLogs("voicedemo", "WARNING") as logs:
+                async with Socket.relay(self.client, self.session, **headers) as page:
+                    assert not page.is_accepted, headers
+            assert "refused a WebSocket" in logs.output[0]
+        async with self.relay(origin="http://testserver:8001", host="testserver:8001") as page:
+            assert await page.hear() == {"type": "welcome", "ack": 0}
+        with override_settings(CSRF_TRUSTED_ORIGINS=["https://talk.example.com"]):
+            async with self.relay(origin="https://talk.example.com") as page:
+                assert page.is_accepted
+        with override_settings(HTTPS=True):
+            async with self.relay(origin="https://testserver") as page:
+                assert page.is_accepted
+
+    async def test_unknown_socket_is_refused(self) -> None:
+        for path in ("/ws/", "/ws/sessions/", "/ws/sessions/1/", "/elsewhere"):
+            async with Socket(self.client, path) as page:
+                assert not page.is_accepted
+
+    async def test_too_many_messages_close_the_socket(self) -> None:
+        async with self.relay() as page:
+            await page.hear()
+            await page.send(*[{"type": "ping"}] * 2000)
+            assert await page.hear() == {"close": 4429}
+
+    async def test_window_of_a_page_that_comes_back_is_not_too_much(self) -> None:
+        async with self.relay() as page:
+            await page.hear()
+            await page.send(*[frame(seq) for seq in range(1, 257)])
+            await page.hear_until({"type": "ack", "ack": 256})
+
+    async def test_page_that_comes_back_after_trouble_with_the_database_loses_nothing(self) -> None:
+        def locked(*args: Any, **kwargs: Any) -> None:
+            raise OperationalError("database is locked")
+
+        with mock.patch.object(log, "_insert", locked), self.assertLogs("sessions_app", "ERROR"):
+            async with self.relay() as page:
+                await page.hear()
+                await page.send(frame(1))
+                assert await page.hear() == {"close": 4500}
+        async with self.relay() as page:
+            assert await page.hear() == {"type": "welcome", "ack": 0}
+            await page.send(frame(1))
+            assert await page.hear() == {"type": "ack", "ack": 1}
+
+    async def test_broken_doorbell_costs_no_row(self) -> None:
+        async def broken(*args: Any) -> None:
+            raise ConnectionError("the layer is gone")
+
+        with mock.patch.object(log, "_ring", broken), self.assertLogs("django.db.backends.base", "ERROR"):
+            async with self.relay() as page:
+                await page.hear()
+                await page.send(frame(1))
+                assert await page.hear() == {"type": "ack", "ack": 1}
+        assert await rows(self.session) == [(1, "speech_started")]
+
+    async def test_deleted_session(self) -> None:
+        async with self.relay() as page:
+            await page.hear()
+            await VoiceSession.objects.all().adelete()
+            await page.send(frame(1))
+            assert await page.hear() == {"close": 4403}
+
+    async def test_log_is_closed_a_day_after_the_end(self) -> None:
+        async with self.relay() as page:
+            await page.hear()
+            await page.send(frame(1, "hang_up"))
+            await page.hear()
+            await page.send(frame(2, "disconnected"))
+            assert await page.hear() == {"type": "ack", "ack": 2}
+            await VoiceSession.objects.aupdate(ended_at=timezone.now() - timedelta(hours=25))
+            await page.send(frame(3))
+            assert await page.hear() == {"close": 4410}
+
+    async def test_pings_and_frames_say_that_the_page_is_there(self) -> None:
+        async def seen_again() -> bool:
+            return timezone.now() - (await self.reload()).last_seen_at < timedelta(seconds=60)
+
+        async def forget() -> None:
+            await VoiceSession.objects.aupdate(last_seen_at=timezone.now() - timedelta(seconds=80))
+
+        await forget()
+        with mock.patch.object(consumers, "SEEN_S", 0):
+            async with self.relay() as page:
+                await page.hear()
+                assert await seen_again()
+                await forget()
+                await page.send({"type": "ping"}, frame(1, "hang_up", at_ms=0))
+                await page.hear()
+                assert await seen_again()
+                await forget()
+                await page.send({"type": "ping"}, frame(2))
+                await page.hear()
+                assert not await seen_again()  # after its end a call is not kept alive
+
+
+class StateTests(TransactionTestCase):
+    """What the events of a call mean for its session."""
+
+    def setUp(self) -> None:
+        self.session = open_session(self.client)
+
+    def tell(self, *frames: dict[str, Any]) -> VoiceSession:
+        client = self.client
+        body = json.dumps({"frames": frames})
+        response = client.post(f"/sessions/{self.session.pk}/events/", body, content_type="application/json")
+        assert response.json() == {"ack": frames[-1]["seq"]}
+        self.session.refresh_from_db()
+        return self.session
+
+    def test_call_from_beginning_to_end(self) -> None:
+        assert (self.session.state, self.session.duration) == ("created", None)
+        VoiceSession.objects.update(created_at=timezone.now() - timedelta(minutes=5))
+        live = self.tell(frame(1, "connected", at_ms=1000))
+        assert (live.state, live.is_live, live.call_id) == ("live", True, "")
+        named = self.tell(frame(2, "session_started", at_ms=1200, id="call-7"))
+        assert (named.call_id, named.started_at) == ("call-7", live.started_at)
+        ended = self.tell(frame(3, "hang_up", at_ms=61_000), frame(4, "disconnected", at_ms=61_500))
+        assert (ended.state, ended.end_reason, ended.is_live) == ("ended", "hang_up", False)
+        assert ended.duration == timedelta(seconds=60)
+
+    def test_first_end_wins(self) -> None:
+        for kind, data, reason in (
+            ("session_ended", {}, "agent_ended"),
+            ("hang_up", {}, "hang_up"),
+            ("disconnected", {"reason": 5}, "disconnected"),
+            ("call_failed", {"code": "media_lost"}, "failed"),
+        ):
+            self.session = open_session(Client())
+            VoiceSession.objects.filter(pk=self.session.pk).update(visitor=self.client.session["visitor"])
+            session = self.tell(
+                frame(1, "connected"), frame(2, kind, **data), frame(3, "session_started", id="c")
+            )
+            assert (session.state, session.end_reason, session.call_id) == ("ended", reason, "c")
+            assert self.tell(frame(4, "hang_up"), frame(5, "call_failed", code="x")).end_reason == reason
+
+    def test_clock_of_the_page_cannot_put_the_end_into_the_future(self) -> None:
+        session = self.tell(frame(1, "connected", at_ms=0), frame(2, "hang_up", at_ms=2_000_000_000))
+        assert session.ended_at is not None
+        assert session.ended_at <= timezone.now()
+
+    def test_only_the_server_decides_that_a_call_is_abandoned(self) -> None:
+        session = self.tell(frame(1, "connected"), frame(2, "ended", reason="abandoned"))
+        assert session.state == "live"
+
+
+class SecondDoorTests(TransactionTestCase):
+    """POST /sessions/<uuid>/events/: the same log, for a page that is closing or has left something over."""
+
+    def setUp(self) -> None:
+        self.session = open_session(self.client)
+
+    def post(self, body: Any, client: Client | None = None) -> Any:
+        content = body if isinstance(body, bytes) else json.dumps(body)
+        path = f"/sessions/{self.session.pk}/events/"
+        return (client or self.client).post(path, content, content_type="application/json")
+
+    async def test_frames_come_by_either_door(self) -> None:
+        post = sync_to_async(self.post)
+        async with Socket.relay(self.client, self.session) as page:
+            await page.hear()
+            await page.send(frame(1), frame(2))
+            await page.hear_until({"type": "ack", "ack": 2})
+        response = await post({"frames": [frame(2), frame(3), {"seq": 4, "type": 5}, frame(5, "hang_up")]})
+        assert (response.status_code, response.json()) == (200, {"ack": 5})
+        kinds = ["speech_started", "speech_started", "speech_started", "rejected", "hang_up"]
+        assert await rows(self.session) == list(enumerate(kinds, 1))
+        async with Socket.relay(self.client, self.session) as page:
+            assert await page.hear() == {"type": "welcome", "ack": 5}
+
+    def refused(self, response: Any, status: int, code: str) -> None:
+        assert (response.status_code, response.json()["error"]["code"]) == (status, code)
+
+    def test_refusals(self) -> None:
+        bodies: tuple[Any, ...] = (
+            b"{",
+            [],
+            {},
+            {"frames": {}},
+            {"frames": ["x"]},
+            {"frames": [{"type": "hang_up"}]},
+            {"frames": [{"type": "ping"}]},
+            {"frames": [frame(seq) for seq in range(1, 1002)]},
+            {"frames": [frame(1, "response_text", text="a" * 600_000)]},
+        )
+        for body in bodies:
+            self.refused(self.post(body), 400, "bad_request")
+        stranger = Client()
+        stranger.get("/")
+        for client in (stranger, Client()):
+            self.refused(self.post({"frames": [frame(1)]}, client), 403, "not_yours")
+        assert not SessionEvent.objects.exists()
+
+    def test_gap_tells_where_to_go_on(self) -> None:
+        response = self.post({"frames": [frame(1), frame(2), frame(4)]})
+        self.refused(response, 409, "gap")
+        assert response.json()["ack"] == 2
+        assert self.post({"frames": [frame(3), frame(4)]}).json() == {"ack": 4}
+        assert self.post({"frames": []}).json() == {"ack": 4}
+
+    def test_closed_log(self) -> None:
+        self.post({"frames": [frame(1, "hang_up")]})
+        VoiceSession.objects.update(ended_at=timezone.now() - timedelta(hours=25))
+        self.refused(self.post({"frames": [frame(2)]}), 410, "log_closed")
+
+    def test_csrf(self) -> None:
+        careful = Client(enforce_csrf_checks=True)
+        careful.cookies = self.client.cookies
+        self.refused(self.post({"frames": [frame(1)]}, careful), 403, "csrf_failed")
+
+    def test_insert_reports_a_row_that_the_database_refuses(self) -> None:
+        """A row that is not stored must never be acknowledged, whatever the reason."""
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "CREATE TRIGGER refuse BEFORE INSERT ON sessions_app_sessionevent WHEN new.seq = 2 "
+                "BEGIN SELECT RAISE(ABORT, 'no'); END"
+            )
+        try:
+            with pytest.raises(IntegrityError):
+                self.post({"frames": [frame(1), frame(2)]})
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute("DROP TRIGGER refuse")
+        assert not SessionEvent.objects.exists()
