@@ -20,12 +20,11 @@ _LET_GO = re.compile(r"\b(?:never ?mind|forget (?:it|that|about it)|changed my m
 _DONT = re.compile(r"\b(?:dont|do not|not|never) cancel")
 _MINE = re.compile(
     r"\b(?:my|our) (?:bookings?|reservations?|tables?)\b|\b(?:did i|have i|i have) book|\bi booked\b|"
-    r"\b(?:my|the) reference$|"
-    r"(?<!can )(?<!could )(?<!may )\bi have an? (?:booking|reservation)\b"
+    r"\b(?:my|the) reference$|(?<!can )(?<!could )(?<!may )\bi have an? (?:booking|reservation)\b"
 )
 _CHANGE = re.compile(
-    r"\b(?:actually|chang\w+|move|make it|instead|reschedule|different|other|another|shift|earlier|later|"
-    r"wrong)\b|^(?:and|but|no|oh)\b"
+    r"\b(?:actually|chang\w+|move|make it|instead|reschedule|different|other|another|shift|earlier|later|wrong)\b|"
+    r"^(?:and|but|no|oh)\b"
 )
 _HINTS = {
     "people": "Just say a number, for example, four.",
@@ -125,10 +124,15 @@ def bookings(talk: Talk, said: Said) -> Reply | None:
     if not said.has(_MINE) or talk.draft or (talk.booked and said.has(_CHANGE)):
         return None
     if not talk.booked:
-        talk.question = Question("book", "Shall I book a table for you?")
-        return Say(f"You have not booked anything in this call yet. {talk.question.text}")
+        return nothing_booked(talk)
     named = say_list([f"{table.describe(talk.today)}, reference {table.reference}" for table in talk.booked])
     return talk.go_on(f"You have booked {named}.")
+
+
+def nothing_booked(talk: Talk) -> Say:
+    if talk.draft is None:
+        talk.question = Question("book", "Shall I book a table for you?")
+    return talk.go_on("You have not booked anything in this call yet.")
 
 
 def change(talk: Talk, said: Said) -> Reply | None:

@@ -77,7 +77,7 @@ class Concierge:
             return talk.todo.pop(0)
         text = " ".join(talk.held)
         talk.held.clear()
-        if talk.draft and ask.tool != "book_table":
+        if talk.draft and not talk.question:
             text += talk.vary(
                 "back", " Now, back to your table.", " So, about your table.", " Now, your table."
             )

@@ -10,26 +10,23 @@ from sandbox.talk import Question, Reply, Say, Talk
 
 _STOP = re.compile(
     r"(?:(?:ok|okay|please|no|yes|hey|alright|just|can you|could you|now) )*"
-    r"(?:stop(?: it| that| talking| speaking| there)?|(?:be )?quiet|silence|shut up|hush|enough|thats enough|"
-    r"(?:wait|hold on|hang on)(?: a| one)?(?: moment| minute| second| sec)?|(?:one|a|just a) (?:moment|"
-    r"minute|second|sec)|"
-    r"pause|shush)(?: (?:please|now|talking|thanks|thank you|for a moment|stop))*"
+    r"(?:stop(?: it| that| talking| speaking| there)?|(?:be )?quiet|silence|shut up|hush|shush|pause|"
+    r"enough|thats enough|(?:wait|hold on|hang on)(?: a| one)?(?: moment| minute| second| sec)?|"
+    r"(?:one|a|just a) (?:moment|minute|second|sec))"
+    r"(?: (?:please|now|talking|thanks|thank you|for a moment|stop))*"
 )
 _REPEAT = re.compile(
     r"\b(?:repeat|(?:say|tell me) (?:that|it)(?: to me)? again|say again|what did you (?:just )?say|"
-    r"what was that|once more|"
-    r"come again|one more time|(?:didnt|did not|couldnt|dont) (?:hear|catch|get|understand) (?:you|that|it|"
-    r"what)|"
-    r"beg your pardon|go on|continue|carry on|keep going)\b"
+    r"what was that|once more|come again|one more time|beg your pardon|"
+    r"(?:didnt|did not|couldnt|dont) (?:hear|catch|get|understand) (?:you|that|it|what)|"
+    r"go on|continue|carry on|keep going)\b"
 )
-_WHAT = frozenset(["pardon", "sorry", "what", "excuse me", "huh", "again", "pardon me", "say what", "go"])
+_WHAT = re.compile(r"pardon(?: me)?|sorry|what|excuse me|huh|again|say what|go")
 _BYE = re.compile(
-    r"\b(?:goodbye|bye|good night|see you|farewell|(?:have|need|got|gotta|must) (?:to )?(?:go|leave)|"
-    r"hang up|end (?:the|this) call|ciao|so long|"
-    r"talk to you later|"
-    r"have a (?:nice|good|great|lovely) (?:day|evening|night|one)|(?:thats|that is|that will be|"
-    r"thatll be) (?:all|it)|"
-    r"nothing (?:else|more)|(?:im|we are|were) (?:done|finished))\b"
+    r"\b(?:goodbye|bye|good night|see you|farewell|hang up|ciao|so long|talk to you later|"
+    r"end (?:the|this) call|(?:have|need|got|gotta|must) (?:to )?(?:go|leave)|"
+    r"have a (?:nice|good|great|lovely) (?:day|evening|night|one)|nothing (?:else|more)|"
+    r"(?:thats|that is|that will be|thatll be) (?:all|it)|(?:im|we are|were) (?:done|finished))\b"
 )
 
 
@@ -51,7 +48,7 @@ def stop(talk: Talk, said: Said) -> Reply | None:
 
 
 def repeat(talk: Talk, said: Said) -> Reply | None:
-    return Say(talk.last) if said.has(_REPEAT) or said.core() in _WHAT else None
+    return Say(talk.last) if said.has(_REPEAT) or _WHAT.fullmatch(said.core()) else None
 
 
 def goodbye(talk: Talk, said: Said) -> Reply | None:
@@ -151,19 +148,16 @@ def help_(talk: Talk, said: Said) -> Reply | None:
         return None
     if talk.draft:
         return talk.go_on(
-            "I'm booking you a table, and you can change or cancel it at any time. In between you may ask "
-            "me for the "
-            "weather, or for the time in a city."
+            "I'm booking you a table, and you can change or cancel it at any time. "
+            "In between you may ask me for the weather, or for the time in a city."
         )
     return talk.go_on(
         talk.vary(
             "help",
-            "I can book you a table, tell you the weather or the time in a city, make this page dark or "
-            "light, and "
-            "show you a list on it.",
+            "I can book you a table, tell you the weather or the time in a city, "
+            "make this page dark or light, and show you a list on it.",
             "You can say, book a table for two tomorrow at eight. You can ask, what's the weather in Rome, "
-            "or, what "
-            "time is it in Tokyo. And you can say, dark mode, or, show me the list of cities.",
+            "or, what time is it in Tokyo. And you can say, dark mode, or, show me the list of cities.",
         )
     )
 
@@ -201,14 +195,11 @@ def offered(talk: Talk, said: Said) -> Reply | None:
         return talk.go_on("All right.")
     if agreed and short and re.search(r"\b(?:yes|yeah|yep|yup|sure|please|of course)\b", said.text):
         if talk.question.about == "more":
-            city = talk.question.value
-            text = (
-                "Which city?"
-                if city
-                else talk.vary("yes", "What would you like?", "Tell me, what shall I do?")
-            )
-            talk.question = Question("city", text, city) if city else None
-            return Say(text)
+            if lookups := talk.question.value:
+                talk.question = Question("city", "Which city?", lookups)
+                return Say(talk.question.text)
+            talk.question = None
+            return Say(talk.vary("yes", "What would you like?", "Tell me, what shall I do?"))
         return Say(talk.question.text)
     return None
 
@@ -232,10 +223,10 @@ def lost(talk: Talk, said: Said) -> Reply | None:
     return Say(
         talk.vary(
             "lost",
-            "I'm sorry, I didn't understand that. I can book a table, or tell you the weather or the time "
-            "in a city.",
-            "That one is beyond me, I'm afraid. You could ask for the weather in Rome, the time in Tokyo, "
-            "or a dark page.",
+            "I'm sorry, I didn't understand that. "
+            "I can book a table, or tell you the weather or the time in a city.",
+            "That one is beyond me, I'm afraid. "
+            "You could ask for the weather in Rome, the time in Tokyo, or a dark page.",
             "I still don't follow, sorry. Try, book a table for two, or, show me a list, or, repeat that.",
             "I can't help with that one. You can ask, what time is it in London, or say, help, or, goodbye.",
         )

@@ -9,10 +9,9 @@ from sandbox.talk import Ask, Question, Reply, Say, Talk
 # -- weather and time --------------------------------------------------------------------------
 
 _WEATHER = re.compile(
-    r"\b(?:weather|weathers|forecast|rain|raining|rainy|sunny|sunshine|sun|snow|snowing|temperature|"
-    r"degrees|umbrella|cloudy|"
-    r"windy|how (?:hot|cold|warm)|(?:hot|cold|warm|nice) (?:is it )?in|(?:wetter|leather|feather) (?:in|"
-    r"like))\b"
+    r"\b(?:weathers?|forecast|rain|raining|rainy|sunny|sunshine|sun|snow|snowing|temperature|degrees|umbrella|"
+    r"cloudy|windy|how (?:hot|cold|warm)|(?:hot|cold|warm|nice) (?:is it )?in|"
+    r"(?:wetter|leather|feather) (?:in|like))\b"
 )
 _TIME = re.compile(
     r"\b(?:what time is it|what time it is|whats the time|what is the time|(?:local|current) time|time is it|"
@@ -22,8 +21,10 @@ _TIME = re.compile(
 _FOLLOW_UP = re.compile(
     r"^(?:(?:ok|okay|thanks|thank you|great) )?(?:and|what about|how about|or|also|now)\b"
 )
+_NOT_NOW = re.compile(
+    r"\b(?:tomorrow|week|weekend|next|monday|tuesday|wednesday|thursday|friday|saturday|sunday)\b"
+)
 _LOOKUPS = {"get_weather": _WEATHER, "get_time": _TIME}
-_SUBJECTS = {"get_weather": "the weather", "get_time": "the time"}
 
 
 def lookup(talk: Talk, said: Said) -> Reply | None:
@@ -44,9 +45,7 @@ def _look_up(talk: Talk, tools: list[str], cities: list[str], said: Said) -> Rep
         return Say(text)
     talk.question = None
     talk.topic, talk.city = tools[-1], cities[-1]
-    if "get_weather" in tools and re.search(
-        r"\b(?:tomorrow|week|weekend|next|monday|friday|saturday|sunday)\b", said.text
-    ):
+    if "get_weather" in tools and said.has(_NOT_NOW):
         talk.held.append("I only know what it is like right now.")
     first, *talk.todo = [Ask(tool, {"city": city}) for city in cities[:3] for tool in tools]
     return first
@@ -54,13 +53,11 @@ def _look_up(talk: Talk, tools: list[str], cities: list[str], said: Said) -> Rep
 
 def known_city(talk: Talk, said: Said) -> Reply | None:
     """A city without a subject: the answer to "which city?", or a follow-up like "and in London?"."""
-    about = talk.question.about if talk.question else ""
     cities = read_cities(said)
-    if cities and cities[0] not in CITIES and not (about == "city" or (talk.topic and said.has(_FOLLOW_UP))):
+    asked = talk.question is not None and talk.question.about == "city"
+    if not cities or (cities[0] not in CITIES and not asked and not (talk.topic and said.has(_FOLLOW_UP))):
         return None
-    if not cities:
-        return None
-    if talk.question and about == "city":
+    if talk.question and asked:
         return _look_up(talk, talk.question.value.split(), cities, said)
     if talk.topic:
         return _look_up(talk, [talk.topic], cities, said)
@@ -85,19 +82,24 @@ def unknown_city(talk: Talk, said: Said) -> Reply | None:
 
 _MODE = r"(?:mode|theme|page|version|look|background|colou?rs?|one|screen|site|website)"
 _DO = r"(?:make|turn|switch|go|change|set|want|like|put|prefer|get|have|use)"
-_LOOKS = {
-    "light!": re.compile(r"\btoo dark\b|\bdark\b.*\boff\b|\boff\b.*\bdark\b|\bno(?:t)? (?:more )?dark\b"),
-    "dark": re.compile(
-        rf"\b(?:dark|dock|duck|night|black) {_MODE}\b|\b{_DO}\b.*\b(?:dark|darker|black)\b|^darker$|^dark$|"
-        rf"\blights? (?:off|out)\b|"
-        r"\boff the lights?\b|\btoo (?:bright|light)\b|\bdim the\b"
+_LOOKS = (
+    # "Turn dark mode off" asks for light, so it goes first.
+    ("light", re.compile(r"\btoo dark\b|\bdark\b.*\boff\b|\boff\b.*\bdark\b|\bnot? (?:more )?dark\b")),
+    (
+        "dark",
+        re.compile(
+            rf"\b(?:dark|dock|duck|night|black) {_MODE}\b|\b{_DO}\b.*\b(?:dark|darker|black)\b|^dark(?:er)?$|"
+            r"\blights? (?:off|out)\b|\boff the lights?\b|\btoo (?:bright|light)\b|\bdim the\b"
+        ),
     ),
-    "light": re.compile(
-        rf"\b(?:light|bright|day|white|like) (?:mode|theme)\b|\b(?:light|bright|white) {_MODE}\b|"
-        rf"\b{_DO}\b.*\b(?:light|lighter|bright|brighter|white|lights)\b(?! (?:lunch|dinner|meal|snack))|"
-        r"^lighter$|^light$|^brighter$"
+    (
+        "light",
+        re.compile(
+            rf"\b(?:day|like) (?:mode|theme)\b|\b(?:light|bright|white) {_MODE}\b|^light(?:er)?$|^brighter$|"
+            rf"\b{_DO}\b.*\b(?:lights?|lighter|bright|brighter|white)\b(?! (?:lunch|dinner|meal|snack))"
+        ),
     ),
-}
+)
 _LOOK = re.compile(
     r"\b(?:theme|colou?rs?|appearance|(?:change|switch) the (?:page|look|screen)|look of the page)\b"
 )
@@ -117,10 +119,10 @@ _ABILITIES = [
 def theme(talk: Talk, said: Said) -> Reply | None:
     asked = talk.question is not None and talk.question.about == "theme"
     core = Said(said.core(), "")
-    for look, pattern in _LOOKS.items():
+    for look, pattern in _LOOKS:
         if said.has(pattern) or core.has(pattern) or (asked and re.search(rf"\b{look}\b", said.text)):
             talk.question = None
-            return Ask("set_theme", {"theme": look.rstrip("!")})
+            return Ask("set_theme", {"theme": look})
     if said.has(_LOOK):
         talk.question = Question("theme", "Would you like the page dark or light?")
         return Say(talk.question.text)
@@ -134,7 +136,7 @@ def show(talk: Talk, said: Said) -> Reply | None:
         return None
     if re.search(r"\b(?:book\w*|reserv\w*|tables?)\b", said.text):
         if not talk.booked:
-            return booking.bookings(talk, Said.of("my bookings"))
+            return booking.nothing_booked(talk)
         lines = [f"{table.describe(talk.today, 'A')} ({table.reference})" for table in talk.booked]
         return Ask("show_list", {"title": "Your bookings", "items": lines})
     return Ask("show_list", {"title": "What I can do", "items": _ABILITIES})

@@ -1,6 +1,7 @@
 """Turns the outputs of tools into sentences, and keeps what they say about bookings."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from datetime import date, time
@@ -42,7 +43,7 @@ def spoken_outcome(talk: Talk, ask: Ask, output: str | None) -> str:
             "city": str(city),
             "condition": str(condition),
             "temperature_c": int() | float() as degrees,
-        }:
+        } if math.isfinite(degrees):
             return _weather(talk, city, condition, round(degrees), demo=bool(data.get("demo_data")))
         case "get_time", {"city": str(city), "time": str(clock)} if at := _read(time.fromisoformat, clock):
             return _local_time(talk, city, at, str(data.get("day", "")))
@@ -64,7 +65,7 @@ def spoken_outcome(talk: Talk, ask: Ask, output: str | None) -> str:
 def _parsed(output: str) -> Any:
     try:
         return json.loads(output)
-    except ValueError:
+    except (ValueError, RecursionError):
         return output.strip()
 
 

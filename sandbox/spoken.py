@@ -146,7 +146,7 @@ class Said:
 
     @classmethod
     def of(cls, heard: str) -> "Said":
-        """Reads what the recogniser wrote, e.g. "What's on at 7:30 p.m.?" → "whats on at 7:30 pm"."""
+        """Reads what the recogniser wrote: "What's on at 7.30 p.m.?" → "whats on at 7:30 pm"."""
         text = unicodedata.normalize("NFKD", heard.lower()).encode("ascii", "ignore").decode()
         text = re.sub(r"\[[^\]]*\]|\([^)]*\)|['`]", "", text)
         text = re.sub(r"(?<![a-z])([ap])\.? ?m\b\.?", r" \1m ", text)
@@ -181,12 +181,9 @@ _NO_TROUBLE = re.compile(
 )
 _NO = re.compile(r"\b(?:no|nope|nah|not|nothing|dont|wrong|incorrect|never)\b|^know$")
 _YES = re.compile(
-    r"(?:(?:oh|uh|um|hm|well) )*\b(?:yes|yeah|yep|yup|yah|ya|sure|ok|okay|alright|all right|correct|right|"
-    r"exactly|perfect|absolutely|"
-    r"definitely|"
-    r"certainly|indeed|confirm|confirmed|fine|great|good|lovely|wonderful|^please|go ahead|do it|do that|"
-    r"do so|"
-    r"book it|book that|of course|uh huh|mm hmm|mhm|mmhmm|thats it|thats all)\b"
+    r"(?:(?:oh|uh|um|hm|well) )*\b(?:yes|yeah|yep|yup|yah|ya|sure|ok|okay|alright|all right|correct|right|exactly|"
+    r"perfect|absolutely|definitely|certainly|indeed|confirm|confirmed|fine|great|good|lovely|wonderful|^please|"
+    r"go ahead|do it|do that|do so|book it|book that|of course|uh huh|mm hmm|mhm|mmhmm|thats it|thats all)\b"
 )
 _FILLERS = re.compile(
     r"uhm?|umm?|erm?|hm+|mm+|ah|eh|oh|please|well|so|just|now|then|maybe|hey|like|the|an?|and|but|i|it|is"

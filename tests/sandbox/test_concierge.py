@@ -161,6 +161,8 @@ def test_booking_is_left_and_come_back_to() -> None:
         A: My demo data says that it's 21 degrees and sunny in Rome. … table. … How many people
         C: thanks
         A: You're welcome. … many people
+        C: Show me my bookings.
+        A: not booked anything in this call yet. … many people
         C: two
         A: Which day
         C: What can you do?
@@ -596,6 +598,8 @@ def test_refused_booking_can_be_changed_and_tried_again() -> None:
         ("[1, 2, 3]", "The page says: 1, 2 and 3. "),
         ('{"city": "Rome", "condition": null, "temperature_c": "hot"}', "city: Rome"),
         ("see https://example.com/x?y=1 now", "The page says: see now. "),
+        ('{"city": "Rome", "condition": "sunny", "temperature_c": NaN}', "The page says: "),
+        ("[" * 100_000, "The page says: "),
         ("", "did not answer"),
         ("null", "did not answer"),
         ('{"error": "No."}', "No. "),
