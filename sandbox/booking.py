@@ -23,8 +23,8 @@ _MINE = re.compile(
     r"\b(?:my|the) reference$|(?<!can )(?<!could )(?<!may )\bi have an? (?:booking|reservation)\b"
 )
 _CHANGE = re.compile(
-    r"\b(?:actually|chang\w+|move|make it|instead|reschedule|different|other|another|shift|earlier|later|wrong)\b|"
-    r"^(?:and|but|no|oh)\b"
+    r"\b(?:actually|chang\w+|move|make it|instead|reschedule|different|other|another|shift|earlier|later|"
+    r"wrong)\b|^(?:and|but|no|oh)\b"
 )
 _HINTS = {
     "people": "Just say a number, for example, four.",

@@ -181,9 +181,10 @@ _NO_TROUBLE = re.compile(
 )
 _NO = re.compile(r"\b(?:no|nope|nah|not|nothing|dont|wrong|incorrect|never)\b|^know$")
 _YES = re.compile(
-    r"(?:(?:oh|uh|um|hm|well) )*\b(?:yes|yeah|yep|yup|yah|ya|sure|ok|okay|alright|all right|correct|right|exactly|"
-    r"perfect|absolutely|definitely|certainly|indeed|confirm|confirmed|fine|great|good|lovely|wonderful|^please|"
-    r"go ahead|do it|do that|do so|book it|book that|of course|uh huh|mm hmm|mhm|mmhmm|thats it|thats all)\b"
+    r"(?:(?:oh|uh|um|hm|well) )*\b(?:yes|yeah|yep|yup|yah|ya|sure|ok|okay|alright|all right|correct|right|"
+    r"exactly|perfect|absolutely|definitely|certainly|indeed|confirm|confirmed|fine|great|good|lovely|wonderful|"
+    r"^please|go ahead|do it|do that|do so|book it|book that|of course|uh huh|mm hmm|mhm|mmhmm|"
+    r"thats it|thats all)\b"
 )
 _FILLERS = re.compile(
     r"uhm?|umm?|erm?|hm+|mm+|ah|eh|oh|please|well|so|just|now|then|maybe|hey|like|the|an?|and|but|i|it|is"
