@@ -17,7 +17,7 @@ PERMISSIONS = ", ".join(
         f"{feature}=()"
         for feature in (
             *("camera", "display-capture", "geolocation", "accelerometer", "gyroscope", "magnetometer"),
-            *("midi", "payment", "usb", "serial", "hid", "bluetooth", "fullscreen", "picture-in-picture"),
+            *("midi", "payment", "usb", "serial", "hid", "fullscreen", "picture-in-picture"),
             *("publickey-credentials-get", "xr-spatial-tracking"),
         )
     ]
