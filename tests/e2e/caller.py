@@ -41,8 +41,6 @@ def give_voice(context: BrowserContext) -> None:
 def give_ears(context: BrowserContext) -> None:
     """Pages of this context keep what they play."""
     context.add_init_script(path=HERE / "ear.js")
-    # The page's CSP allows scripts from its own origin only, so the worklet comes from there.
-    context.route("**/__ear-worklet.js", lambda route: route.fulfill(path=HERE / "ear-worklet.js"))
 
 
 class Caller:

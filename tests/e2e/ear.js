@@ -1,43 +1,68 @@
-// Init script: hears what the page plays. Every <audio> put into #remote-audio is tapped by a worklet at 16 kHz;
-// samples arrive with the time (ms, performance.now) at which their first block did.
+// Init script: hears what the page plays. The track behind each <audio> put into #remote-audio is read frame by frame
+// and kept at 16 kHz. (A worklet would need a module that the page's CSP lets in, and Playwright cannot provide one.)
 (() => {
+  const RATE = 16; // samples a ms
   const ear = { startedAt: null, blocks: [], samples: 0 };
-  const loudest = (blocks) => blocks.reduce((peak, block) => block.reduce((p, v) => Math.max(p, Math.abs(v)), peak), 0);
+  const keep = (block) => {
+    ear.blocks.push(block);
+    ear.samples += block.length;
+  };
+  const louder = (peak, block) => block.reduce((most, value) => Math.max(most, Math.abs(value)), peak);
   window.ear = {
-    /** Whether the last half second of what was played, as far as it came after `since` (ms), is audible. */
-    isLoud(since) {
-      if (ear.startedAt === null) return false;
-      const after = Math.max(0, Math.floor(((since - ear.startedAt) / 1000) * 16000));
-      const blocks = Math.min(ear.blocks.length, 63, Math.ceil((ear.samples - after) / 128));
-      return blocks > 0 && loudest(ear.blocks.slice(-blocks)) > 1000;
-    },
-    /** Base64 of 16-bit mono PCM from sample `from` on, and the time of sample 0. */
-    take(from = 0) {
+    clickedAt: null,
+    /** Base64 of all samples (16-bit mono PCM), and the time (ms, performance.now) of the first. */
+    take() {
       const all = new Int16Array(ear.samples);
       let at = 0;
       for (const block of ear.blocks) {
         all.set(block, at);
         at += block.length;
       }
-      const bytes = new Uint8Array(all.slice(from).buffer);
+      const bytes = new Uint8Array(all.buffer);
       let text = "";
       for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
-      return { startedAt: ear.startedAt, samples: ear.samples, pcm: btoa(text) };
+      return { startedAt: ear.startedAt, pcm: btoa(text) };
+    },
+    /** Whether the last half second of what was played, as far as it came after `since` (ms), is audible. */
+    isLoud(since) {
+      if (ear.startedAt === null) return false;
+      const newest = ear.startedAt + ear.samples / RATE;
+      const wanted = Math.min(500, newest - since) * RATE;
+      let peak = 0;
+      for (let i = ear.blocks.length - 1, seen = 0; i >= 0 && seen < wanted; i--) {
+        peak = louder(peak, ear.blocks[i]);
+        seen += ear.blocks[i].length;
+      }
+      return peak > 1000;
     },
   };
+  /** 48 kHz floats to 16 kHz integers; the mean of three samples is filter enough for speech. */
+  const downsample = (data) => {
+    const all = new Float32Array(data.numberOfFrames);
+    data.copyTo(all, { planeIndex: 0, format: "f32-planar" });
+    const step = data.sampleRate / 1000 / RATE;
+    return Int16Array.from({ length: Math.floor(all.length / step) }, (_, i) => {
+      const window = all.subarray(i * step, (i + 1) * step);
+      return Math.max(-1, Math.min(1, window.reduce((a, b) => a + b, 0) / window.length)) * 32767;
+    });
+  };
   const listen = async (element) => {
-    while (!element.srcObject) await new Promise((resolve) => setTimeout(resolve, 5));
-    const context = new AudioContext({ sampleRate: 16000 });
-    await context.resume();
-    await context.audioWorklet.addModule("/__ear-worklet.js");
-    const node = new AudioWorkletNode(context, "ear");
-    node.port.onmessage = ({ data }) => {
-      ear.startedAt ??= performance.now() - (data.length / 16000) * 1000;
-      const block = Int16Array.from(data, (v) => Math.max(-1, Math.min(1, v)) * 32767);
-      ear.blocks.push(block);
-      ear.samples += block.length;
-    };
-    context.createMediaStreamSource(element.srcObject).connect(node);
+    while (!element.srcObject) await new Promise(requestAnimationFrame);
+    const [track] = element.srcObject.getAudioTracks();
+    const frames = new MediaStreamTrackProcessor({ track, maxBufferSize: 500 }).readable.getReader();
+    let first;
+    for (;;) {
+      const { done, value } = await frames.read();
+      if (done) return;
+      const block = downsample(value);
+      ear.startedAt ??= performance.now() - value.duration / 1000;
+      first ??= { timestamp: value.timestamp, samples: ear.samples };
+      // Frames that were dropped leave a gap, so that later ones keep their times.
+      const due = first.samples + Math.round(((value.timestamp - first.timestamp) / 1000) * RATE);
+      if (due - ear.samples > 20 * RATE) keep(new Int16Array(due - ear.samples));
+      keep(block);
+      value.close();
+    }
   };
   document.addEventListener("click", () => { window.ear.clickedAt = performance.now(); }, true);
   document.addEventListener("DOMContentLoaded", () => {

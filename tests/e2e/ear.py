@@ -28,8 +28,8 @@ class Sound:
 
     @classmethod
     def from_page(cls, taken: dict[str, Any]) -> Sound:
-        samples = np.frombuffer(base64.b64decode(taken["pcm"]), "<i2").astype(np.float32) / 32768
-        return cls(samples, taken["startedAt"] or 0.0)
+        raw = np.frombuffer(base64.b64decode(taken["pcm"]), "<i2")
+        return cls((raw / 32768).astype(np.float32), taken["startedAt"] or 0.0)
 
     def since(self, at_ms: float) -> Sound:
         """The part from the page's time `at_ms` on."""

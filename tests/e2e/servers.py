@@ -45,6 +45,8 @@ class Server:
         for orphan in tree:
             if orphan.is_running():
                 orphan.kill()
+        if self.process.stdout:
+            self.process.stdout.close()
         return self.process.wait(patience_s)
 
     def children(self) -> list[psutil.Process]:

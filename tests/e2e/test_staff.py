@@ -10,9 +10,10 @@ from tests.e2e.servers import Site
 
 def shown_rows(page: Page) -> list[tuple[int, str, int]]:
     """(at_ms, source, seq) of each row, in the order of the page."""
-    return page.locator("#transcript > li[data-seq]").evaluate_all(
+    found = page.locator("#transcript > li[data-seq]").evaluate_all(
         "rows => rows.map(r => [Number(r.dataset.atMs), r.dataset.source, Number(r.dataset.seq)])"
     )
+    return [(at_ms, source, seq) for at_ms, source, seq in found]
 
 
 def test_rows_appear_live_in_order_and_are_the_same_after_a_reload(

@@ -40,7 +40,7 @@ def test_booking_over_several_turns_is_a_row_in_the_admin(caller: Caller, staff:
     expect(caller.tool("book_table")).to_be_attached()
 
     staff.goto(f"{site.url}/admin/")
-    staff.get_by_role("link", name="Bookings").first.click()
+    staff.get_by_role("rowheader", name="Bookings").get_by_role("link").click()
     row = staff.locator("#result_list tbody tr").first
     expect(row).to_contain_text("5")
     expect(row).to_contain_text(re.compile(r"7:30 p\.m\.|19:30"))

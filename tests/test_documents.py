@@ -1,0 +1,54 @@
+"""The documents tell the truth: the same variables everywhere, and a map with no missing room."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def names_in(path: str, pattern: str) -> set[str]:
+    return set(re.findall(pattern, (ROOT / path).read_text(), re.MULTILINE))
+
+
+def test_configuration_table_example_and_settings_name_the_same_variables() -> None:
+    read = names_in(
+        "voicedemo/settings.py", r"(?:env_\w+|_platform_\w+|_agents|_media_origins)\(\s*\"([A-Z_]+)\""
+    )
+    assert read
+    assert names_in(".env.example", r"^#? ?([A-Z][A-Z_]+)=") == read
+    assert names_in("README.md", r"^\| `([A-Z_]+)` \|") == read
+
+
+def test_settings_are_the_only_reader_of_the_environment() -> None:
+    files = [ROOT / "manage.py", *(ROOT / "voicedemo").glob("*.py"), *(ROOT / "sessions_app").rglob("*.py")]
+    readers = {
+        path.relative_to(ROOT).as_posix()
+        for path in files
+        if re.search(r"os\.(environ|getenv)", path.read_text())
+    }
+    # manage.py and asgi.py only name the settings module, as Django wants it.
+    assert readers <= {"voicedemo/settings.py", "manage.py", "voicedemo/asgi.py"}
+
+
+def test_site_and_sandbox_do_not_import_each_other() -> None:
+    def imports(folder: str) -> set[str]:
+        found = (path.read_text() for path in (ROOT / folder).rglob("*.py"))
+        return {
+            word for text in found for word in re.findall(r"^\s*(?:from|import) (\w+)", text, re.MULTILINE)
+        }
+
+    assert not imports("sandbox") & {"sessions_app", "voicedemo", "django"}
+    assert "sandbox" not in imports("sessions_app") | imports("voicedemo")
+
+
+def test_readmes_map_names_what_is_there() -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    tracked = set(listed.split())
+    folders = {parent.as_posix() + "/" for path in tracked for parent in Path(path).parents}
+    section = (ROOT / "README.md").read_text().split("## Map of the code")[1].split("\n## ")[0]
+    named = set(re.findall(r"`([\w./-]+(?:\.\w+|/))`", section))
+    assert named
+    assert {name for name in named if name not in tracked | folders} == set()
