@@ -49,8 +49,8 @@ class VoiceAgent:
         self._livekit = partial(api.LiveKitAPI, ws_url.replace("ws", "http", 1), api_key, api_secret)
         self._models: Models | None = None
         self._registered = asyncio.Event()
+        self._changed = threading.Condition()  # guards the next three
         self._dispatched: set[str] = set()
-        self._changed = threading.Condition()  # guards the next two
         self._running: dict[str, Conversation] = {}
         self._closing = False
         self._server = AgentServer(
@@ -106,7 +106,8 @@ class VoiceAgent:
                 await livekit.agent_dispatch.create_dispatch(dispatch)
         except (aiohttp.ClientError, TimeoutError, api.TwirpError) as exc:
             raise DispatchError(f"LiveKit did not take the dispatch: {exc or type(exc).__name__}") from exc
-        self._dispatched.add(request.call_id)
+        with self._changed:
+            self._dispatched.add(request.call_id)
 
     async def aclose(self) -> None:
         """End every call and the worker, within 4 s."""
@@ -120,7 +121,7 @@ class VoiceAgent:
                 await self._server.aclose()
         except TimeoutError:
             _log.error("the worker did not end in time")
-        for call_id in self._dispatched:
+        for call_id in self._dispatched:  # whose job has not begun, or has not ended in time
             self._calls.end_call(call_id, "sandbox_stopped")
 
     def _wait_for_calls(self, timeout_s: float) -> None:
@@ -141,4 +142,5 @@ class VoiceAgent:
         finally:
             with self._changed:
                 del self._running[request.call_id]
+                self._dispatched.discard(request.call_id)
                 self._changed.notify_all()

@@ -123,6 +123,7 @@ class Conversation:
             self._end("agent_failed")  # has no effect but when the job was cancelled
             reason = self._over.result()
             self._calls.end_call(self._id, reason)
+            await self._room.disconnect()
             await self._delete_room()
             self._job.shutdown(reason)
             _log.info("call %s is over: %s", self._id, reason)
@@ -172,8 +173,10 @@ class Conversation:
             aec_warmup_duration=None,
             session_close_transcript_timeout=0.5,
         )
-        caller = CallerTurns(wire, add_entry)
-        agent = AgentTurns(wire, add_entry, session, on_cut=concierge.cut)
+        caller = CallerTurns(wire.send, add_entry)
+        agent = AgentTurns(
+            wire.send, add_entry, current_speech=lambda: session.current_speech, on_cut=concierge.cut
+        )
         session.on("user_state_changed", caller.on_state)
         session.on("user_input_transcribed", caller.on_transcript)
         session.on("speech_created", agent.on_speech)
@@ -203,6 +206,7 @@ class Conversation:
                 await asyncio.sleep(_LAST_WORDS_S)
         finally:
             await session.aclose()
+            await wits.aclose()
             if self._over.done() and self._over.result() in ("agent_ended", "sandbox_stopped"):
                 wire.send("session_ended")
             await wire.close()

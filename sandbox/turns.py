@@ -2,11 +2,9 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from livekit.agents import llm
 from livekit.agents.voice import (
-    AgentSession,
     SpeechCreatedEvent,
     SpeechHandle,
     UserInputTranscribedEvent,
@@ -15,43 +13,42 @@ from livekit.agents.voice import (
 )
 
 from sandbox.speech import MIN_SILENCE_S
-from sandbox.wire import Wire
 
+Send = Callable[..., None]  # Wire.send
 AddEntry = Callable[..., None]  # CallStore.add_entry of one call
 
 
 class CallerTurns:
     """What the caller says. A turn is one stretch of speech: some interims and one final."""
 
-    def __init__(self, wire: Wire, add_entry: AddEntry) -> None:
-        self._wire = wire
+    def __init__(self, send: Send, add_entry: AddEntry) -> None:
+        self._send = send
         self._add_entry = add_entry
         self._number = 1
         self._speaking = False
-        self._announced = False  # the page knows that this turn has begun
+        self._emulated = False  # the VAD has missed this stretch
         self._started_at: float | None = None
         self._span: tuple[float, float] | None = None  # of the stretch whose final is still to come
 
     def on_state(self, event: UserStateChangedEvent) -> None:
         if event.new_state == "speaking":
-            self._speaking = self._announced = True
+            self._speaking = True
             self._started_at = event.created_at
-            self._wire.send("speech_started", emulated=False)
+            self._send("speech_started", emulated=False)
         elif event.old_state == "speaking":
             self._speaking = False
             if self._started_at is not None:
                 self._span = (self._started_at, event.created_at - MIN_SILENCE_S)
-            self._wire.send("speech_stopped")
+            self._send("speech_stopped")
 
     def on_transcript(self, event: UserInputTranscribedEvent) -> None:
-        emulated = not self._announced
-        if emulated:
-            self._announced = True
+        if not (self._speaking or self._span or self._emulated):
+            self._emulated = True
             self._started_at = event.created_at
-            self._wire.send("speech_started", emulated=True)
+            self._send("speech_started", emulated=True)
         # Transcripts come in the order of the speech, also when the next stretch has begun before this final.
         turn_id = f"user-{self._number}"
-        self._wire.send(
+        self._send(
             "input_audio_transcript",
             transcript=event.transcript,
             turn_id=turn_id,
@@ -60,9 +57,9 @@ class CallerTurns:
         if not event.is_final:
             return
         self._number += 1
-        self._announced = self._speaking
-        if emulated:
-            self._wire.send("speech_stopped")
+        if self._emulated:
+            self._emulated = False
+            self._send("speech_stopped")
         start, end = self._span or (self._started_at or event.created_at, event.created_at)
         self._span = None
         self._add_entry(
@@ -88,16 +85,16 @@ class AgentTurns(io.TextOutput):
 
     def __init__(
         self,
-        wire: Wire,
+        send: Send,
         add_entry: AddEntry,
-        session: AgentSession[Any],
+        current_speech: Callable[[], SpeechHandle | None],
         on_cut: Callable[[str], None],
     ) -> None:
         """`on_cut` gets the words that were heard of a say that the caller cut, "" when none were."""
         super().__init__(label="captions", next_in_chain=None)
-        self._wire = wire
+        self._send = send
         self._add_entry = add_entry
-        self._session = session
+        self._current_speech = current_speech
         self._on_cut = on_cut
         self._number = 0
         self._turn: _Turn | None = None
@@ -111,7 +108,7 @@ class AgentTurns(io.TextOutput):
         if self._turn is None:
             self._turn = self._begin()
         self._turn.text += text
-        self._wire.send("response_text", text=self._turn.text.strip(), turn_id=self._turn.id, is_final=False)
+        self._send("response_text", text=self._turn.text.strip(), turn_id=self._turn.id, is_final=False)
 
     def flush(self) -> None:
         if self._settled:
@@ -136,15 +133,15 @@ class AgentTurns(io.TextOutput):
 
     def _begin(self) -> _Turn:
         self._number += 1
-        return _Turn(f"agent-{self._number}", self._session.current_speech)
+        return _Turn(f"agent-{self._number}", self._current_speech())
 
     def _settle(self, text: str, cut: bool) -> None:
         turn = self._turn or self._begin()
         self._turn = None
         self._settled = not turn.flushed
         if cut:
-            self._wire.send("interruption")
-        self._wire.send("response_text", text=text, turn_id=turn.id, is_final=True)
+            self._send("interruption")
+        self._send("response_text", text=text, turn_id=turn.id, is_final=True)
         self._add_entry(
             role="assistant",
             message=text,

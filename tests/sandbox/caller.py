@@ -8,7 +8,7 @@ import time
 import uuid
 import wave
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,12 +28,27 @@ LOUD = 150  # root mean square of a frame in which somebody speaks
 
 T = TypeVar("T")
 Message = dict[str, Any]
+Where = Callable[[Message], object]
 
 
 def read_wav(path: Path) -> NDArray[np.int16]:
     with wave.open(str(path)) as file:
         assert (file.getframerate(), file.getnchannels(), file.getsampwidth()) == (RATE, 1, 2)
         return np.frombuffer(file.readframes(file.getnframes()), np.int16)
+
+
+def anything(_: Message) -> bool:
+    return True
+
+
+def final(*words: str) -> Where:
+    """Passes a final text with all these words in it."""
+
+    def passes(data: Message) -> bool:
+        text = str(data.get("text", data.get("transcript"))).lower()
+        return bool(data["is_final"]) and all(word in text for word in words)
+
+    return passes
 
 
 class Caller:
@@ -93,24 +108,28 @@ class Caller:
                 raise AssertionError(f"waited in vain: {what}; there came\n{kinds}") from None
         return found
 
-    async def message(self, kind: str, where: Callable[[Message], object] = bool, skip: int = 0) -> Message:
-        """The first message of this type after the first `skip` messages whose data pass `where`."""
+    async def message(
+        self, kind: str, where: Where = anything, skip: int = 0, timeout_s: float = 30
+    ) -> Message:
+        """The first message of this type, after the first `skip` messages, whose data pass `where`."""
 
         def found() -> Message | None:
             return next((m for m in self.messages[skip:] if m["type"] == kind and where(m["data"])), None)
 
-        found_message = await self.until(found, f"a {kind}")
+        found_message = await self.until(found, f"a {kind}", timeout_s)
         assert found_message is not None
         return found_message
 
-    async def final(self, kind: str, *words: str, skip: int = 0) -> Message:
-        """The first final text with all these words in it."""
-
-        def fits(data: Message) -> bool:
-            text = str(data.get("text", data.get("transcript"))).lower()
-            return bool(data["is_final"]) and all(word in text for word in words)
-
-        return await self.message(kind, fits, skip)
+    async def ask(self, name: str, kind: str, where: Where = anything) -> Message:
+        """Say a recording and wait for what must follow. As people do, say it again when nothing comes of it:
+        a machine under load tears sentences apart."""
+        start = len(self.messages)
+        for _ in range(2):
+            await self.say(name)
+            with suppress(AssertionError):
+                return await self.message(kind, where, start, timeout_s=10)
+        await self.say(name)
+        return await self.message(kind, where, start)
 
     def agent_speaks(self) -> bool:
         """The agent has been heard in the last 100 ms that came."""
@@ -140,9 +159,13 @@ class Caller:
                 await self.send(json.dumps({"type": "tool_call_output", "data": answer}))
 
     async def _listen(self, track: rtc.Track) -> None:
-        async for event in rtc.AudioStream(track, sample_rate=RATE, num_channels=1, frame_size_ms=10):
-            self.heard.append(np.frombuffer(event.frame.data, np.int16))
-            await self._notify()
+        stream = rtc.AudioStream(track, sample_rate=RATE, num_channels=1, frame_size_ms=10)
+        try:
+            async for event in stream:
+                self.heard.append(np.frombuffer(event.frame.data, np.int16))
+                await self._notify()
+        finally:
+            await stream.aclose()
 
     async def _speak(self) -> None:
         hiss = np.random.default_rng(0)
