@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import zoneinfo
 from collections.abc import Callable
 from pathlib import Path
 
@@ -36,6 +37,9 @@ def main() -> None:
     refuse_busy_port(env["PORT"])
     env.setdefault("DEBUG", "1")
     env.setdefault("SECRET_KEY", kept_secret("secret-key"))
+    # The restaurant is where this machine is: the site and the agent agree on what "tomorrow" means.
+    env.setdefault("TIME_ZONE", local_zone())
+    env["TZ"] = env["TIME_ZONE"]
     processes = ["site", "sweep", "ready"]
     if not env.get("VATEL_BASE_URL"):
         add_sandbox(env)
@@ -76,6 +80,12 @@ def kept_secret(name: str) -> str:
         path.touch(mode=0o600)
         path.write_text(secrets.token_urlsafe(48))
     return path.read_text()
+
+
+def local_zone() -> str:
+    """The machine's time zone by its IANA name; UTC where it cannot be told."""
+    name = os.environ.get("TZ", "") or os.path.realpath("/etc/localtime").partition("/zoneinfo/")[2]
+    return name if name in zoneinfo.available_timezones() else "UTC"
 
 
 def free_port() -> str:

@@ -32,7 +32,6 @@ PREFIX_S = 0.2  # sound from before the VAD was sure
 
 # Seldom wrong that early, and the text is then ready when the VAD agrees that the speech is over.
 _EARLY_SILENCE_S = 0.12
-_STILL_TALKING_S = 0.06  # a longer silence leaves the transcriber to the early decode
 _TAIL = np.zeros(HEARING_RATE // 2, np.float32)
 
 _LINK = re.compile(r"(?:https?://|www\.)\S*[\w/]", re.IGNORECASE)
@@ -220,14 +219,13 @@ class _MoonshineStream(stt.RecognizeStream):
     def _follow(self, speech: _Utterance, event: vad.VADEvent) -> None:
         speech.frames += event.frames
         silence_s = event.raw_accumulated_silence
-        if not silence_s:
-            speech.early_task = None
-        elif silence_s >= _EARLY_SILENCE_S and speech.early_task is None:
-            speech.early_task = self._decode(speech.frames)
+        if silence_s:
+            if silence_s >= _EARLY_SILENCE_S and speech.early_task is None:
+                speech.early_task = self._decode(speech.frames)
+            return
+        speech.early_task = None
         # An interim costs as much as all the rest of a call, and another call's final would wait for it.
-        if silence_s < _STILL_TALKING_S and not self._recogniser.shared:
-            if not speech.wants_interim(event.speech_duration):
-                return
+        if speech.wants_interim(event.speech_duration) and not self._recogniser.shared:
             speech.interim_at = event.speech_duration
             speech.interim_task = asyncio.create_task(self._interim(speech))
 
@@ -246,6 +244,9 @@ class _MoonshineStream(stt.RecognizeStream):
         if text:
             data = stt.SpeechData(language=LanguageCode("en"), text=text)
             self._event_ch.send_nowait(stt.SpeechEvent(type=kind, alternatives=[data]))
+
+
+_PIECE = VOICE_RATE // 10  # samples
 
 
 class HibariTTS(tts.TTS[Never]):
@@ -278,6 +279,10 @@ class _HibariStream(tts.ChunkedStream):
             # An emoji makes no sound, and the framework takes a text without any for a failure.
             sound = np.zeros(VOICE_RATE // 20, np.int16)
         while sound is not None:
-            output_emitter.push(sound.tobytes())
+            # A whole sentence at once would keep the framework's measuring of its pace, 15 ms for each second
+            # of sound, between the first word and the caller.
+            for start in range(0, len(sound), _PIECE):
+                output_emitter.push(sound[start : start + _PIECE].tobytes())
+                await asyncio.sleep(0)
             sound = await asyncio.to_thread(next, sentences, None)
         output_emitter.flush()

@@ -39,9 +39,11 @@ def session(new_context: NewContext, site: Site) -> str:
     caller.start()
     caller.expect_state("live")
     caller.expect_turns("agent", 1)
+    caller.ask("hello")
     caller.ask("weather")
-    caller.ask("list")
     take(caller.page, "talk-live")
+    caller.ask("list")
+    take(caller.page, "talk-list")
     session = caller.main.get_attribute("data-session") or ""
     caller.hang_up()
     take(caller.page, "talk-ended")
