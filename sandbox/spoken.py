@@ -139,10 +139,14 @@ _REPAIRS = tuple(
 
 @dataclass(frozen=True)
 class Said:
-    """One utterance: `text` without capitals and punctuation, `figures` the same with numbers as digits."""
+    """One utterance: `text` without capitals and punctuation, `figures` the same with numbers as digits.
+
+    `asked`: it ended with a question mark, which a recogniser may as well leave out.
+    """
 
     text: str
     figures: str
+    asked: bool = False
 
     @classmethod
     def of(cls, heard: str) -> "Said":
@@ -154,13 +158,16 @@ class Said:
         text = " ".join(re.sub(r"[^a-z0-9:]|:(?!\d)|(?<!\d):", " ", text).split())
         for pattern, right in _REPAIRS:
             text = pattern.sub(right, text)
-        return cls(text, _in_figures(text))
+        return cls(text, _in_figures(text), asked=heard.rstrip().endswith("?"))
 
     def agrees(self) -> bool | None:
         """True for a yes, False for a no, None for neither.
 
-        In a long sentence only the beginning can be a yes: not "a good time would be later for us".
+        A question agrees to nothing ("okay, is there parking"), but may begin with a no. In a long sentence
+        only the beginning can be a yes: not "a good time would be later for us".
         """
+        if not _REQUEST.fullmatch(self.text) and (self.asked or _ASKS.search(self.text)):
+            return False if _NO_FIRST.match(self.text) else None
         if _NO_TROUBLE.search(self.text):
             return True
         if _NO.search(self.text):
@@ -176,15 +183,33 @@ class Said:
         return " ".join(word for word in self.text.split() if not _FILLERS.fullmatch(word))
 
 
+_CLAUSE = (
+    r"(?:^|\b(?:and|but|so|or|well|then|oh|yes|yeah|yep|sure|ok|okay|right|alright|all right|good|great|fine|"
+    r"perfect|no|thanks) )"
+)
+_ASKS = re.compile(
+    rf"{_CLAUSE}(?:(?:what|whats|when|whens|where|wheres|which|who|whos|why(?! not\b)|how|hows)\b|"
+    r"(?:is|isnt|are|arent|was|were)\b(?! (?:fine|good|ok|okay|right|correct|perfect|great)\b)|"
+    r"(?:do|dont|does|doesnt|did|can|cant|could|will|would|wouldnt|shall|should|may|might|have|has|am) "
+    r"(?:you|i|we|they|he|she|there|the|my|our|your)\b|"
+    r"(?:does|doesnt|did|can|could|will|would|wouldnt|shall|should|may|might|has) (?:it|this|that)\b|"
+    r"(?:you|youre) sure\b)"
+)
+_REQUEST = re.compile(
+    rf"{_CLAUSE}*(?:can|could|will|would) you (?:please )?(?:book|do|confirm) (?:it|that)"
+    r"(?: (?:please|now))*|why not"
+)
+_NO_FIRST = re.compile(r"(?:no|nope|nah)\b(?! (?:problem|worries)\b)")
 _NO_TROUBLE = re.compile(
     r"\bno (?:problem|worries|thats (?:right|fine|correct|good|okay|ok|perfect))\b|\bwhy not\b"
 )
 _NO = re.compile(r"\b(?:no|nope|nah|not|nothing|dont|wrong|incorrect|never)\b|^know$")
 _YES = re.compile(
     r"(?:(?:oh|uh|um|hm|well) )*\b(?:yes|yeah|yep|yup|yah|ya|sure|ok|okay|alright|all right|correct|right|"
-    r"exactly|perfect|absolutely|definitely|certainly|indeed|confirm|confirmed|fine|great|good|lovely|wonderful|"
-    r"^please|go ahead|do it|do that|do so|book it|book that|of course|uh huh|mm hmm|mhm|mmhmm|"
-    r"thats it|thats all)\b"
+    r"exactly|perfect|absolutely|definitely|certainly|indeed|confirm|confirmed|fine|great|good|lovely|"
+    r"wonderful|^please|go ahead|do it|do that|do so|book it|book that|of course|uh huh|mm hmm|mhm|mmhmm|"
+    r"thats it|thats all|(?:that|it) works|works for (?:me|us)|go for it|"
+    r"i (?:guess|think|suppose|believe) so)\b"
 )
 _FILLERS = re.compile(
     r"uhm?|umm?|erm?|hm+|mm+|ah|eh|oh|please|well|so|just|now|then|maybe|hey|like|the|an?|and|but|i|it|is"

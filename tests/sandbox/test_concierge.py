@@ -151,6 +151,27 @@ def test_booking_takes_corrections_until_it_is_right() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "line", ["are you sure", "is that okay", "ok what's on the menu", "sure but do you have parking", "Yes?"]
+)
+def test_question_agrees_to_nothing(line: str) -> None:
+    play(
+        f"""
+        C: A table for two tomorrow at eight.
+        A: Shall I book it?
+        C: {line}
+        A: a table for two at 8 p.m. tomorrow
+        C: yes
+        > book_table, people=2
+        A: B1001
+        C: Cancel my booking.
+        A: Shall I cancel
+        C: {line}
+        A: Shall I cancel
+        """
+    )
+
+
 def test_booking_is_left_and_come_back_to() -> None:
     play(
         """
@@ -480,6 +501,71 @@ def test_stop_answers_with_a_word_and_waits(line: str) -> None:
 )
 def test_goodbye_ends_the_call(line: str) -> None:
     play(f"C: {line}\nA: Goodbye, Anna, and have a lovely day! [end]", variables={"name": "Anna"})
+
+
+@pytest.mark.parametrize(
+    "line", ["No.", "No, thank you.", "nope, that's all", "no I'm good, thanks", "Nothing else.", "know"]
+)
+def test_no_to_anything_else_ends_the_call(line: str) -> None:
+    play(f"C: Light mode.\n> set_theme, theme=light\nA: Anything else?\nC: {line}\nA: Goodbye [end]")
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("that's wrong", "sorry"),
+        ("I don't understand", "Anything else?"),
+        ("I don't know", "All right."),
+        ("not right", "sorry"),
+        ("no problem", "All right."),
+        ("no, a table for two", "day"),
+    ],
+)
+def test_other_words_with_a_no_in_them_do_not_end_the_call(line: str, answer: str) -> None:
+    play(f"C: Light mode.\n> set_theme, theme=light\nA: Anything else?\nC: {line}\nA: {answer}")
+
+
+def test_wrong_city_is_looked_up_anew() -> None:
+    play(
+        """
+        C: Weather in Rome.
+        > get_weather, city=Rome
+        A: another city?
+        C: not Rome, Oslo
+        > get_weather, city=Oslo
+        A: Oslo … else
+        C: no, London
+        > get_weather, city=London
+        A: London … another city?
+        C: wrong city
+        A: city
+        C: Paris
+        > get_weather, city=Paris
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("wrong day", "day … would you like?"),
+        ("not tomorrow", "day … would you like?"),
+        ("not tomorrow, Friday", "change your booking … on Friday"),
+        ("the time is wrong", "time"),
+    ],
+)
+def test_booking_that_came_out_wrong_is_changed(line: str, answer: str) -> None:
+    play(
+        f"""
+        C: A table for two tomorrow at eight.
+        A: Shall I book it?
+        C: yes
+        > book_table, people=2
+        A: Anything else?
+        C: {line}
+        A: {answer}
+        """
+    )
 
 
 def test_goodbye_in_a_booking_says_that_nothing_is_booked() -> None:
