@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import IntEnum
 from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
@@ -100,8 +101,8 @@ class RelayConsumer(Socket):
             return
         self.session = arrival.session
         await self.say({"type": "welcome", "ack": arrival.ack})
-        for call in arrival.unanswered:
-            self.start_tool(call)
+        for call, at_ms in arrival.unanswered:
+            self.start_tool(call, at_ms)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         if self.is_closed:
@@ -169,22 +170,22 @@ class RelayConsumer(Socket):
             await self.tell({"type": "nack", "seq": frame.seq, **why})
         await self.tell({"type": "ack", "ack": recorded.ack})
         for frame in recorded.stored:
-            if frame.is_for_server and not self.is_closed:
-                self.start_tool(ToolCall.read(frame.data))
+            if frame.is_for_server and frame.at_ms is not None and not self.is_closed:
+                self.start_tool(ToolCall.read(frame.data), frame.at_ms)
 
-    def start_tool(self, call: ToolCall) -> None:
-        task = asyncio.create_task(self.run_tool(call))
+    def start_tool(self, call: ToolCall, at_ms: int) -> None:
+        task = asyncio.create_task(self.run_tool(call, self.session.moment(at_ms)))
         self.tools.add(task)  # the event loop itself keeps only weak references
         task.add_done_callback(self.tools.discard)
 
-    async def run_tool(self, call: ToolCall) -> None:
+    async def run_tool(self, call: ToolCall, called_at: datetime) -> None:
         try:
-            output = await in_thread(tools.run, _tool_threads)(
-                self.session, call.id, call.name, call.arguments
-            )
+            output = await in_thread(tools.run, _tool_threads)(self.session, call, called_at)
         except Exception:
+            # Trouble with the database: the tool's change may have been made or not, so nothing can be said of
+            # it here. The page tells the agent so when its own time is up.
             logger.exception("session %s: tool call %s could not be run", self.session_id, call.id)
-            output = tools.error_output(f"{call.name} could not be run.", "failed")
+            return
         await self.tell({"type": "tool_call_output", "data": {"toolCallId": call.id, "output": output}})
 
     async def tell(self, message: dict[str, Any]) -> None:
@@ -207,7 +208,8 @@ class Arrival:
 
     session: VoiceSession
     ack: int
-    unanswered: list[ToolCall]
+    unanswered: list[tuple[ToolCall, int]]
+    """With their at_ms."""
 
 
 def arrive(session_id: UUID, browser: SessionBase) -> Arrival | None:
@@ -217,13 +219,13 @@ def arrive(session_id: UUID, browser: SessionBase) -> Arrival | None:
     if session is None:
         return None
     session.touch(timezone.now())
-    unanswered: dict[str, ToolCall] = {}
+    unanswered: dict[str, tuple[ToolCall, int]] = {}
     if session.state != VoiceSession.State.ENDED:
         lines = session.events.filter(source=log.BROWSER).order_by("seq")
         for event in lines.filter(type="tool_call"):
             if event.data.get("runs_on") != "page":
                 call = ToolCall.read(event.data)
-                unanswered[call.id] = call
+                unanswered[call.id] = call, event.at_ms
         for event in lines.filter(type="tool_call_output"):
             unanswered.pop(event.data["toolCallId"], None)
     return Arrival(session, log.last_seq(session_id), list(unanswered.values()))

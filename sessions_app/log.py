@@ -81,7 +81,7 @@ def record(session_id: UUID, frames: Sequence[Frame], *, source: str = BROWSER) 
                     recorded_at=now,
                 )
             )
-            _apply(session, frame, source, min(now, session.created_at + timedelta(milliseconds=at_ms)))
+            _apply(session, frame, source, session.moment(at_ms))
         if events:
             _insert(events)
             session.touch(now)
@@ -112,7 +112,7 @@ def _last_line(session_id: UUID, source: str) -> tuple[int, int]:
 
 
 def _apply(session: VoiceSession, frame: Frame, source: str, at: datetime) -> None:
-    """What an event means for the session. `at` comes from the page's clock, but is never in the future."""
+    """What an event means for the session, for which it happened `at`."""
     match frame.type:
         case "connected":
             session.mark_live(at)

@@ -107,6 +107,15 @@ class VoiceSession(models.Model):
             return None
         return (self.ended_at or timezone.now()) - self.started_at
 
+    def moment(self, at_ms: int) -> datetime:
+        """`at_ms` of the call's clock on ours. The page's word cannot put anything into the future."""
+        return min(timezone.now(), self.created_at + timedelta(milliseconds=at_ms))
+
+    def is_answered(self, tool_call_id: str) -> bool:
+        """Whether the agent has its answer to a tool call: the tool's output, or an error of the page's own."""
+        answers = self.events.filter(source=SessionEvent.Source.BROWSER, type="tool_call_output")
+        return answers.filter(data__toolCallId=tool_call_id).exists()
+
     def set_credential(self, room: str, identity: str) -> None:
         """Keeps what the platform gave to this call."""
         self.room, self.identity = room, identity

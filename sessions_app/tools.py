@@ -17,18 +17,25 @@ import time as clock
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import date, time, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, Literal, get_args, get_origin, get_type_hints, overload
 
 from django.db import close_old_connections, transaction
 from django.utils import timezone
 
+from sessions_app.events import ToolCall
 from sessions_app.models import ToolRun, VoiceSession
 
 logger = logging.getLogger(__name__)
 
 LIMIT_S = 8.0
-"""Below the ten seconds after which agents stop waiting for an answer."""
+"""Age of a tool call, from the moment in which the agent asked, after which it is not carried out any more.
+
+Agents stop waiting after ten seconds, and the page answers for us after nine (ANSWER_MS in tool-calls.ts). The
+second between is for the output's way to the page, and for the age itself: at_ms counts from the page's request
+for the call, created_at is that request's arrival here, so a call is older than it seems by the time that the
+request was under way. Where that is not enough, the log decides: a tool call that has an answer there is over.
+"""
 
 Function = Callable[..., dict[str, Any]]
 
@@ -65,8 +72,10 @@ def tool(*, writes: bool) -> Callable[[Function], Function]: ...
 def tool(function: Function | None = None, *, writes: bool = False) -> Any:
     """Registers a function as a tool.
 
-    `writes`: it changes the database. It then runs in one transaction with the end of its ToolRun, so that a
-    change is made exactly if the agent is told so; keep it short, for it holds the database's write lock.
+    `writes`: it changes the database. It then runs in one transaction with the end of its ToolRun, and the change
+    is undone if the agent's time is over (see LIMIT_S) or the page has answered for us: no agent is told of a
+    failure first, and the change made afterwards. (An output that is lost on its way after that is the one case
+    left; the page then tells the agent that nobody knows.) Keep it short: it holds the database's write lock.
     Raises TypeError for a parameter of a type that an argument cannot have.
     """
     if function is None:
@@ -92,64 +101,75 @@ def _register(function: Function, *, writes: bool) -> Function:
     return function
 
 
-def run(session: VoiceSession, tool_call_id: str, name: str, arguments: Mapping[str, Any]) -> str:
-    """The tool's output as JSON. Blocks for up to LIMIT_S.
+def run(session: VoiceSession, call: ToolCall, called_at: datetime) -> str:
+    """The tool's output as JSON. Blocks until the call, made at `called_at`, is LIMIT_S old.
 
     Each tool call is run once: asked again, it gives the same output, or waits for the one in the making.
     """
-    call, is_new = ToolRun.objects.get_or_create(
-        session=session, tool_call_id=tool_call_id, defaults={"name": name, "arguments": dict(arguments)}
+    tool_run, is_new = ToolRun.objects.get_or_create(
+        session=session, tool_call_id=call.id, defaults={"name": call.name, "arguments": call.arguments}
     )
     if not is_new:
-        return _earlier_output(call)
-    future = _threads.submit(_execute, call)
+        return _earlier_output(tool_run)
+    deadline = called_at + timedelta(seconds=LIMIT_S)
+    if _is_too_late(tool_run, deadline):
+        logger.warning("tool %s of session %s was asked for too long ago", call.name, session.pk)
+        tool_run.finish(error_output(f"{call.name} was asked for too long ago.", "late"), is_error=True)
+        return tool_run.output
+    future = _threads.submit(_execute, tool_run, deadline)
     try:
-        future.result(LIMIT_S)
+        future.result((deadline - timezone.now()).total_seconds())
     except TimeoutError:
         future.cancel()
-        logger.warning("tool %s of session %s took longer than %s s", name, session.pk, LIMIT_S)
-        call.finish(error_output(f"{name} took too long.", "late"), is_error=True)
-    call.refresh_from_db()
-    return call.output
+        logger.warning("tool %s of session %s took too long", call.name, session.pk)
+        tool_run.finish(error_output(f"{call.name} took too long.", "late"), is_error=True)
+    tool_run.refresh_from_db()
+    return tool_run.output
 
 
-def _earlier_output(call: ToolRun) -> str:
-    deadline = call.started_at + timedelta(seconds=LIMIT_S + 2)
-    while call.finished_at is None:
+def _is_too_late(run: ToolRun, deadline: datetime) -> bool:
+    return timezone.now() >= deadline or run.session.is_answered(run.tool_call_id)
+
+
+def _earlier_output(run: ToolRun) -> str:
+    deadline = run.started_at + timedelta(seconds=LIMIT_S + 2)
+    while run.finished_at is None:
         if timezone.now() > deadline:  # whoever ran it died in the middle
-            call.finish(error_output(f"{call.name} was interrupted.", "interrupted"), is_error=True)
+            run.finish(error_output(f"{run.name} was interrupted.", "interrupted"), is_error=True)
         else:
             clock.sleep(0.05)
-        call.refresh_from_db()
-    return call.output
+        run.refresh_from_db()
+    return run.output
 
 
-def _execute(call: ToolRun) -> None:
+def _execute(run: ToolRun, deadline: datetime) -> None:
     close_old_connections()
     try:
-        _call(call)
+        _call(run, deadline)
     except ToolError as error:
-        call.finish(error_output(str(error), error.code), is_error=True)
+        run.finish(error_output(str(error), error.code), is_error=True)
     except Exception:
         # A tool is somebody's own code; whatever it raises, the agent gets its answer.
-        logger.exception("tool %s of session %s failed", call.name, call.session_id)
-        call.finish(error_output(f"{call.name} failed.", "failed"), is_error=True)
+        logger.exception("tool %s of session %s failed", run.name, run.session_id)
+        run.finish(error_output(f"{run.name} failed.", "failed"), is_error=True)
     finally:
         close_old_connections()
 
 
-def _call(call: ToolRun) -> None:
-    found = TOOLS.get(call.name)
+def _call(run: ToolRun, deadline: datetime) -> None:
+    found = TOOLS.get(run.name)
     if found is None:
-        raise ToolError(f"There is no tool {call.name}.", "unknown_tool")
-    arguments = read_arguments(found, call.arguments)
-    context = call if found.takes_run else call.session
+        raise ToolError(f"There is no tool {run.name}.", "unknown_tool")
+    arguments = read_arguments(found, run.arguments)
+    context = run if found.takes_run else run.session
     if not found.writes:
-        call.finish(json.dumps(found.function(context, **arguments)), is_error=False)
+        run.finish(json.dumps(found.function(context, **arguments)), is_error=False)
         return
     with transaction.atomic():
-        if not call.finish(json.dumps(found.function(context, **arguments)), is_error=False):
-            raise ToolError("The agent has been told that it took too long.", "late")  # and undo it
+        is_first = run.finish(json.dumps(found.function(context, **arguments)), is_error=False)
+        # The log's writer waits for this transaction: what is not in the log now comes after the change.
+        if not is_first or _is_too_late(run, deadline):
+            raise ToolError(f"{run.name} took too long.", "late")  # and undo it
 
 
 def error_output(sentence: str, code: str) -> str:

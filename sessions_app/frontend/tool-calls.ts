@@ -4,7 +4,10 @@ import type { Data, ToolCall } from "./events";
 /** Tools that the page runs itself, by name. An `error` in what they return is for the agent to speak of. */
 export type PageTools = Readonly<Record<string, (values: Data) => Data>>;
 
-/** The agent gives up after 10 s; an error in time is better than silence. */
+/**
+ * The agent gives up after 10 s; an error in time is better than silence. The server carries nothing out that is
+ * older than 8 s (LIMIT_S in tools.py), but what it did in time may have been told to a line that was cut.
+ */
 const ANSWER_MS = 9_000;
 const RETRY_MS = 1_000;
 const MAX_TRIES = 10;
@@ -37,9 +40,7 @@ export class ToolCalls {
   /** Begins to wait for an answer; false if this call is known already. */
   open(call: ToolCall): boolean {
     if (this.#pending.has(call.id)) return false;
-    const cancelTimer = this.#clock.after(ANSWER_MS, () =>
-      this.answer(call.id, JSON.stringify({ error: `The tool ${call.name} did not answer in time.` })),
-    );
+    const cancelTimer = this.#clock.after(ANSWER_MS, () => this.answer(call.id, noAnswer(call.name)));
     this.#pending.set(call.id, { call, tries: 0, cancelTimer });
     return true;
   }
@@ -73,4 +74,9 @@ export class ToolCalls {
     }
     if (this.#pending.has(call.id)) this.#onSent(call, output);
   }
+}
+
+function noAnswer(name: string): string {
+  const error = `${name} did not answer in time, so it is not known whether it was done.`;
+  return JSON.stringify({ error, code: "no_answer" });
 }

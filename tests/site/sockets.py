@@ -16,6 +16,7 @@ PATIENCE_S = 30
 
 AGENT = UUID("5a1c0e5e-0000-4000-8000-000000000001")
 ORIGIN = "http://testserver"
+JUST_NOW = 24 * 3600 * 1000
 
 
 def open_session(client: Client) -> VoiceSession:
@@ -31,8 +32,9 @@ def frame(seq: int, kind: str = "speech_started", /, at_ms: int | None = None, *
 
 
 def tool_call(seq: int, call_id: str, name: str, /, **arguments: Any) -> dict[str, Any]:
+    """A tool call of this very moment, however long the test has taken until now: nothing is in the future."""
     descriptors = [{"name": key, "type": "string", "value": value} for key, value in arguments.items()]
-    return frame(seq, "tool_call", toolCallId=call_id, toolName=name, arguments=descriptors)
+    return frame(seq, "tool_call", JUST_NOW, toolCallId=call_id, toolName=name, arguments=descriptors)
 
 
 async def rows(session: VoiceSession, source: str = "browser") -> list[tuple[int, str]]:

@@ -10,11 +10,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from asgiref.sync import sync_to_async
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client, TransactionTestCase, override_settings
 from django.utils import timezone
 
-from sessions_app import tools
+from sessions_app import log, tools
+from sessions_app.events import Frame, ToolCall
 from sessions_app.models import Booking, ToolRun, VoiceSession
 from sessions_app.tools import ToolError, tool
 
@@ -28,6 +29,12 @@ def own_tools() -> Iterator[None]:
         yield
 
 
+def run(session: VoiceSession, call_id: str, name: str, /, age_s: float = 0, **arguments: Any) -> str:
+    """Runs a tool that the agent asked for `age_s` ago."""
+    called_at = timezone.now() - timedelta(seconds=age_s)
+    return tools.run(session, ToolCall(call_id, name, arguments), called_at)
+
+
 def days_ahead(days: int) -> str:
     return (timezone.localdate() + timedelta(days=days)).isoformat()
 
@@ -39,7 +46,7 @@ class ToolTests(TransactionTestCase):
 
     def run_tool(self, name: str, /, call_id: str = "", **arguments: Any) -> Any:
         self.calls += 1
-        return json.loads(tools.run(self.session, call_id or f"call-{self.calls}", name, arguments))
+        return json.loads(run(self.session, call_id or f"call-{self.calls}", name, **arguments))
 
     def said(self, name: str, /, **arguments: Any) -> str:
         """The sentence of a tool that refuses."""
@@ -50,7 +57,7 @@ class ToolTests(TransactionTestCase):
         return str(output["error"])
 
     def test_description_of_a_tool_comes_from_the_function(self) -> None:
-        assert set(tools.TOOLS) == {"get_weather", "get_time", "book_table", "cancel_booking"}
+        assert {"get_weather", "get_time", "book_table", "cancel_booking"} <= set(tools.TOOLS)
         book_table = tools.TOOLS["book_table"]
         assert book_table.description == "Books a table. The time is the restaurant's."
         assert book_table.parameters == {
@@ -165,6 +172,49 @@ class ToolTests(TransactionTestCase):
         assert not Booking.objects.exists()
         assert not finished.is_set()
 
+    def test_call_that_is_older_than_the_limit_is_not_carried_out(self) -> None:
+        table = {"people": 2, "day": days_ahead(1), "time": "19:30"}
+        output = json.loads(run(self.session, "c1", "book_table", age_s=tools.LIMIT_S, **table))
+        assert output == {"error": "book_table was asked for too long ago.", "code": "late"}
+        assert json.loads(run(self.session, "c1", "book_table", **table)) == output
+        assert ToolRun.objects.get().is_error
+        assert not Booking.objects.exists()
+
+    def test_call_that_the_page_has_answered_is_not_carried_out(self) -> None:
+        log.record(self.session.pk, [Frame(1, 0, "tool_call_output", {"toolCallId": "c1", "output": "x"})])
+        table = {"people": 2, "day": days_ahead(1), "time": "19:30"}
+        assert self.run_tool("book_table", "c1", **table)["code"] == "late"
+        assert not Booking.objects.exists()
+        assert "reference" in self.run_tool("book_table", "c2", **table)
+
+    def test_effect_is_undone_if_the_page_answers_meanwhile(self) -> None:
+        @tool(writes=True)
+        def book_slowly(run: ToolRun) -> dict[str, Any]:
+            answer = {"toolCallId": run.tool_call_id, "output": '{"error":"It did not answer in time."}'}
+            log.record(run.session_id, [Frame(1, 0, "tool_call_output", answer)])
+            Booking.objects.create(
+                session=run.session, tool_call_id=run.tool_call_id, people=2, at=timezone.now()
+            )
+            return {"reference": "B1"}
+
+        assert self.run_tool("book_slowly")["code"] == "late"
+        assert not Booking.objects.exists()
+
+    def test_effect_is_undone_if_it_comes_after_the_limit(self) -> None:
+        @tool(writes=True)
+        def book_slowly(run: ToolRun) -> dict[str, Any]:
+            Booking.objects.create(
+                session=run.session, tool_call_id=run.tool_call_id, people=2, at=timezone.now()
+            )
+            while timezone.now() < limit:
+                pass
+            return {"reference": "B1"}
+
+        limit = timezone.now() + timedelta(seconds=0.5)
+        output = run(self.session, "c1", "book_slowly", age_s=tools.LIMIT_S - 0.5)
+        assert json.loads(output)["code"] == "late"
+        assert not Booking.objects.exists()
+
     def test_tool_call_is_run_once(self) -> None:
         arrived, go_on = threading.Event(), threading.Event()
         runs = []
@@ -179,7 +229,7 @@ class ToolTests(TransactionTestCase):
         outputs: list[str] = []
 
         def ask() -> None:
-            outputs.append(tools.run(self.session, "c1", "count", {}))
+            outputs.append(run(self.session, "c1", "count"))
             connection.close()
 
         threads = [threading.Thread(target=ask) for _ in range(3)]
@@ -190,9 +240,9 @@ class ToolTests(TransactionTestCase):
         for thread in threads:
             thread.join()
         assert outputs == ['{"runs": 1}'] * 3
-        assert tools.run(self.session, "c1", "count", {}) == '{"runs": 1}'
+        assert run(self.session, "c1", "count") == '{"runs": 1}'
         other = open_session(Client())
-        assert tools.run(other, "c1", "count", {}) == '{"runs": 2}'
+        assert run(other, "c1", "count") == '{"runs": 2}'
 
     def test_run_that_died_with_its_process_is_answered(self) -> None:
         ToolRun.objects.create(
@@ -343,6 +393,36 @@ class ToolCallTests(TransactionTestCase):
             await page.send(frame(3))
             assert await page.hear() == {"type": "ack", "ack": 3}
 
+    async def test_call_that_comes_too_late_is_not_carried_out(self) -> None:
+        """The way into the log was cut: the page has told the agent of a failure, and only then comes back."""
+        await VoiceSession.objects.aupdate(created_at=timezone.now() - timedelta(seconds=60))
+        booking = tool_call(1, "c1", "book_table", people="2", day=days_ahead(2), time="20:00")
+        async with self.relay() as page:
+            await page.hear()
+            await page.send({**booking, "at_ms": 40_000})
+            assert (await self.output_of(page, "c1"))["code"] == "late"
+            gave_up = {"toolCallId": "c2", "output": '{"error":"It did not answer in time."}'}
+            await page.send(
+                {**booking, "seq": 2, "data": {**booking["data"], "toolCallId": "c2"}},
+                frame(3, "tool_call_output", **gave_up),
+            )
+            await page.hear_until({"type": "ack", "ack": 3})
+        async with self.relay() as page:
+            assert await page.hear() == {"type": "welcome", "ack": 3}
+            assert (await self.output_of(page, "c1"))["code"] == "late"
+        assert not await Booking.objects.acount()
+
+    async def test_call_that_waited_in_the_log_for_too_long_is_not_carried_out(self) -> None:
+        await VoiceSession.objects.aupdate(created_at=timezone.now() - timedelta(seconds=60))
+        booking = tool_call(1, "c1", "book_table", people="2", day=days_ahead(2), time="20:00")
+        body = json.dumps({"frames": [{**booking, "at_ms": 40_000}]})
+        path = f"/sessions/{self.session.pk}/events/"
+        await sync_to_async(self.client.post)(path, body, content_type="application/json")
+        async with self.relay() as page:
+            await page.hear()
+            assert (await self.output_of(page, "c1"))["code"] == "late"
+        assert not await Booking.objects.acount()
+
     async def test_call_whose_socket_was_lost_meanwhile_is_answered_on_the_next(self) -> None:
         arrived, go_on = threading.Event(), threading.Event()
 
@@ -380,13 +460,18 @@ class ToolCallTests(TransactionTestCase):
             assert await page.hear() == {"type": "ack", "ack": 3}
         assert not await ToolRun.objects.aexists()
 
-    async def test_trouble_with_running_is_answered_too(self) -> None:
+    async def test_after_trouble_with_running_nothing_is_claimed(self) -> None:
+        """Whether it was done is not known then; the page tells the agent so when its own time is up."""
+
         def locked(*args: Any) -> str:
-            raise ToolError("never told")
+            raise OperationalError("database is locked")
 
         with mock.patch.object(tools, "run", locked), self.assertLogs("sessions_app.consumers", "ERROR"):
             async with self.relay() as page:
                 await page.hear()
                 await page.send(tool_call(1, "c1", "get_weather", city="Lisbon"))
-                output = await self.output_of(page, "c1")
-        assert output == {"error": "get_weather could not be run.", "code": "failed"}
+                assert await page.hear() == {"type": "ack", "ack": 1}
+                assert await page.communicator.receive_nothing()
+        async with self.relay() as page:
+            await page.hear()
+            assert (await self.output_of(page, "c1"))["city"] == "Lisbon"
