@@ -18,7 +18,6 @@ from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.contrib.auth import get_user
 from django.contrib.sessions.backends.base import SessionBase
-from django.db import DatabaseError
 from django.http import HttpRequest
 from django.utils import timezone
 
@@ -182,8 +181,8 @@ class RelayConsumer(Socket):
         try:
             output = await in_thread(tools.run, _tool_threads)(self.session, call, called_at)
         except Exception:
-            # Trouble with the database: the tool's change may have been made or not, so nothing can be said of
-            # it here. The page tells the agent so when its own time is up.
+            # Trouble with the database: the tool's change may have been made or not, so nothing can be said
+            # of it here. The page tells the agent so when its own time is up.
             logger.exception("session %s: tool call %s could not be run", self.session_id, call.id)
             return
         await self.tell({"type": "tool_call_output", "data": {"toolCallId": call.id, "output": output}})
@@ -252,7 +251,7 @@ class TranscriptConsumer(Socket):
     """Log → staff. It only says that there is something new; the page reads it from the log."""
 
     RECHECK_S = 30.0
-    """A logout, or a permission withdrawn, ends the watching within this time."""
+    """A logout, or a permission withdrawn, ends the watching within this time, and the page looks again."""
 
     async def connect(self) -> None:
         self.guard: asyncio.Task[None] | None = None
@@ -276,9 +275,13 @@ class TranscriptConsumer(Socket):
             await asyncio.sleep(self.RECHECK_S)
             try:
                 code = 0 if await in_thread(may_watch)(self.scope["session"].session_key) else Close.NOT_YOURS
-            except DatabaseError:
+            except Exception:
+                # Whatever it is, nobody goes on watching without having been checked.
                 logger.exception("session %s: permission to watch could not be checked", self.session_id)
                 code = Close.TROUBLE
+            if not code:
+                # For what other processes have recorded, as `sweep`: the doorbell rings in this one only.
+                await self.say({"type": "recorded"})
         await self.close(code)
 
     async def event_recorded(self, message: dict[str, Any]) -> None:

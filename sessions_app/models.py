@@ -112,7 +112,7 @@ class VoiceSession(models.Model):
         return min(timezone.now(), self.created_at + timedelta(milliseconds=at_ms))
 
     def is_answered(self, tool_call_id: str) -> bool:
-        """Whether the agent has its answer to a tool call: the tool's output, or an error of the page's own."""
+        """Whether the page has answered a tool call, with the tool's output or with an error of its own."""
         answers = self.events.filter(source=SessionEvent.Source.BROWSER, type="tool_call_output")
         return answers.filter(data__toolCallId=tool_call_id).exists()
 

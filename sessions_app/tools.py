@@ -31,10 +31,11 @@ logger = logging.getLogger(__name__)
 LIMIT_S = 8.0
 """Age of a tool call, from the moment in which the agent asked, after which it is not carried out any more.
 
-Agents stop waiting after ten seconds, and the page answers for us after nine (ANSWER_MS in tool-calls.ts). The
-second between is for the output's way to the page, and for the age itself: at_ms counts from the page's request
-for the call, created_at is that request's arrival here, so a call is older than it seems by the time that the
-request was under way. Where that is not enough, the log decides: a tool call that has an answer there is over.
+Agents stop waiting after ten seconds, and the page answers for us after nine (ANSWER_MS in tool-calls.ts).
+The second between is for the output's way to the page, and for the age itself: at_ms counts from the page's
+request for the call, created_at is that request's arrival here, so a call is older than it seems by the time
+that the request was under way. Where that is not enough, the log decides: a tool call that has an answer
+there is over.
 """
 
 Function = Callable[..., dict[str, Any]]
@@ -72,10 +73,11 @@ def tool(*, writes: bool) -> Callable[[Function], Function]: ...
 def tool(function: Function | None = None, *, writes: bool = False) -> Any:
     """Registers a function as a tool.
 
-    `writes`: it changes the database. It then runs in one transaction with the end of its ToolRun, and the change
-    is undone if the agent's time is over (see LIMIT_S) or the page has answered for us: no agent is told of a
-    failure first, and the change made afterwards. (An output that is lost on its way after that is the one case
-    left; the page then tells the agent that nobody knows.) Keep it short: it holds the database's write lock.
+    `writes`: it changes the database. It then runs in one transaction with the end of its ToolRun, and the
+    change is undone if its time is over (see LIMIT_S) or the page has answered in its place: no agent is told
+    of a failure first, and the change made afterwards. An output that is lost on its way to the page is the
+    one case left; the page then says that it is not known whether the tool's work was done. Keep it short:
+    it holds the database's write lock.
     Raises TypeError for a parameter of a type that an argument cannot have.
     """
     if function is None:

@@ -32,7 +32,7 @@ def frame(seq: int, kind: str = "speech_started", /, at_ms: int | None = None, *
 
 
 def tool_call(seq: int, call_id: str, name: str, /, **arguments: Any) -> dict[str, Any]:
-    """A tool call of this very moment, however long the test has taken until now: nothing is in the future."""
+    """A tool call of this very moment, however long the test took until now: nothing is in the future."""
     descriptors = [{"name": key, "type": "string", "value": value} for key, value in arguments.items()]
     return frame(seq, "tool_call", JUST_NOW, toolCallId=call_id, toolName=name, arguments=descriptors)
 

@@ -17,7 +17,7 @@ from django.utils import timezone
 from sessions_app import log, tools
 from sessions_app.events import Frame, ToolCall
 from sessions_app.models import Booking, ToolRun, VoiceSession
-from sessions_app.tools import ToolError, tool
+from sessions_app.tools import tool
 
 from .sockets import Socket, frame, open_session, tool_call
 
@@ -394,7 +394,7 @@ class ToolCallTests(TransactionTestCase):
             assert await page.hear() == {"type": "ack", "ack": 3}
 
     async def test_call_that_comes_too_late_is_not_carried_out(self) -> None:
-        """The way into the log was cut: the page has told the agent of a failure, and only then comes back."""
+        """The way into the log was cut: the page tells the agent of a failure, and only then comes back."""
         await VoiceSession.objects.aupdate(created_at=timezone.now() - timedelta(seconds=60))
         booking = tool_call(1, "c1", "book_table", people="2", day=days_ahead(2), time="20:00")
         async with self.relay() as page:

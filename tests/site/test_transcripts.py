@@ -6,6 +6,7 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Permission, User
 from django.test import Client, TransactionTestCase
 
+from sessions_app import consumers
 from sessions_app.consumers import TranscriptConsumer
 
 from .sockets import Socket, frame, open_session, rows
@@ -87,3 +88,24 @@ class TranscriptTests(TransactionTestCase):
                 await viewer.hear()
                 await sync_to_async(self.staff.logout)()
                 assert await viewer.hear() == {"close": 4403}
+
+    async def test_what_another_process_has_recorded_is_seen_soon(self) -> None:
+        """Its doorbell rings in its own memory: whoever watches here looks for himself now and then."""
+        with mock.patch.object(TranscriptConsumer, "RECHECK_S", 0.01):
+            async with Socket.transcript(self.staff, self.session) as viewer:
+                assert [await viewer.hear() for _ in range(3)] == [{"type": "recorded"}] * 3
+
+    async def test_watching_ends_if_the_permission_cannot_be_checked(self) -> None:
+        def broken(session_key: str) -> bool:
+            raise RuntimeError("a defect")
+
+        with mock.patch.object(TranscriptConsumer, "RECHECK_S", 0.05):
+            async with Socket.transcript(self.staff, self.session) as viewer:
+                await viewer.hear()
+                with (
+                    mock.patch.object(consumers, "may_watch", broken),
+                    self.assertLogs("sessions_app", "ERROR"),
+                ):
+                    while (message := await viewer.hear()) == {"type": "recorded"}:
+                        pass
+                assert message == {"close": 4500}
