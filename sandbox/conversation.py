@@ -154,11 +154,11 @@ class Conversation:
         concierge = Concierge(
             variables=request.variables, prompt=request.prompt, first_message=request.first_message
         )
-        tools: list[llm.Tool | llm.Toolset] = [*page_tools(self._ask_page)]
-        wits: llm.LLM[Never]
-        if self._llm_config is None:
-            wits = ConciergeLLM(concierge, self._leave_after_reply)
-        else:
+        begun: set[str] = set()
+        tools: list[llm.Tool | llm.Toolset] = [*page_tools(self._ask_page, begun)]
+        rules = ConciergeLLM(concierge, self._leave_after_reply, begun)
+        wits: llm.LLM[Never] = rules
+        if self._llm_config is not None:
             wits = language_model(self._llm_config)
             tools.append(end_call_tool(self._leave_after))
         self._session = session = AgentSession[None](
@@ -175,13 +175,13 @@ class Conversation:
         )
         caller = CallerTurns(wire.send, add_entry)
         agent = AgentTurns(
-            wire.send, add_entry, current_speech=lambda: session.current_speech, on_cut=concierge.cut
+            wire.send, add_entry, current_speech=lambda: session.current_speech, on_cut=rules.cut
         )
         session.on("user_state_changed", caller.on_state)
         session.on("user_input_transcribed", caller.on_transcript)
         session.on("speech_created", agent.on_speech)
         session.on("speech_created", self._on_speech)
-        session.on("conversation_item_added", partial(_on_item, agent))
+        session.on("conversation_item_added", partial(_on_item, agent, rules))
         session.on("error", self._on_error)
         session.on("close", self._on_close)
         try:
@@ -287,6 +287,8 @@ class Conversation:
         return output
 
 
-def _on_item(turns: AgentTurns, event: ConversationItemAddedEvent) -> None:
+def _on_item(turns: AgentTurns, rules: ConciergeLLM, event: ConversationItemAddedEvent) -> None:
     if isinstance(event.item, llm.ChatMessage):
         turns.on_message(event.item)
+        if event.item.role == "assistant":
+            rules.said(event.item.text_content or "")

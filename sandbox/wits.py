@@ -1,22 +1,29 @@
 """What the agent thinks with: the concierge's rules, or any OpenAI-compatible language model."""
 
+import asyncio
 import json
 import logging
+import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Set
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any, Never
 
 from livekit.agents import APIConnectOptions, APIError, RunContext, ToolError, function_tool, llm
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, NOT_GIVEN, NotGivenOr
 from livekit.agents.voice import SpeechHandle
 
-from sandbox.concierge import TOOLS, Ask, Concierge, Say, ToolSpec
+from sandbox.concierge import Concierge
+from sandbox.talk import Ask, Say
+from sandbox.tools import TOOLS, ToolSpec
 from sandbox.wire import NoAnswerError
 
 APOLOGY = "Sorry, I cannot think right now. Please ask me again in a moment."
 FILLER = "One moment, please."
 FILLER_AFTER_S = 2.5
+WAIT = "Just a moment, please."
+STILL_THERE = "Are you still there?"
 
 DEFAULT_PROMPT = (
     "You are a friendly concierge on the phone. You tell the weather and the local time of cities, book"
@@ -27,6 +34,10 @@ _MANNER = (
     "Everything you write is spoken aloud: one to three short sentences of plain words, no markup, no links."
     " The caller's words come from speech recognition and may be misspelt."
 )
+
+# An outcome of which the caller heard fewer words than this is said once more.
+_HEARD_WORDS = 3
+_LAST_QUESTION = re.compile(r"\s*[^.!?]*\?\s*$")
 
 AskPage = Callable[[ToolSpec, dict[str, Any]], Awaitable[str]]
 
@@ -57,14 +68,45 @@ def instructions(prompt: str | None, variables: Mapping[str, str]) -> str:
 
 
 class ConciergeLLM(llm.LLM[Never]):
-    """The concierge in a language model's place. One for each call: the concierge remembers."""
+    """The concierge in a language model's place. One for each call: the concierge remembers.
 
-    def __init__(self, concierge: Concierge, goodbye: Callable[[], None]) -> None:
-        """`goodbye` is called when the words that come next are the call's last."""
+    Callers talk at any time, so a tool's outcome may come when nobody can listen. It is never lost: each
+    output is given to the concierge once, before anything that was said later, and an outcome that was cut
+    before it was heard goes before the next words. While a tool is out nothing is given to the concierge:
+    it has one thing on its mind, and a "yes" that is said twice must not book twice.
+    """
+
+    def __init__(self, concierge: Concierge, goodbye: Callable[[], None], begun: Set[str]) -> None:
+        """`goodbye` is called when the words that come next are the call's last. `begun`: see page_tools."""
         super().__init__()
         self._concierge = concierge
         self._goodbye = goodbye
+        self._begun = begun
         self._asked: dict[str, Ask] = {}
+        self._heard_id = ""  # of the last message that was dealt with
+        self._unheard = ""  # the outcome that the caller has yet to hear
+        self._last = concierge.greeting()
+        self._was_cut = False
+
+    def said(self, text: str) -> None:
+        """The caller has heard this much of what the agent said."""
+        words, outcome = text.split(), self._unheard.split()
+        if len(words) >= min(_HEARD_WORDS, len(outcome)) and words[:1] == outcome[:1]:
+            self._unheard = ""
+
+    def cut(self, heard: str) -> None:
+        """The caller cut the last words; only `heard` was heard."""
+        self._was_cut = len(heard) < len(self._last)
+        self._concierge.cut(heard)
+
+    def nudge(self) -> str:
+        """For a caller who is silent: the last words again if they were cut, else only their question."""
+        if self._was_cut:
+            self._was_cut = False
+            return self._last
+        # A "yes" to a mere "Are you still there?" would be taken for an answer to the question before it.
+        question = _LAST_QUESTION.search(self._last)
+        return f"{STILL_THERE} {question[0].strip()}" if question else STILL_THERE
 
     def chat(
         self,
@@ -93,15 +135,36 @@ class ConciergeLLM(llm.LLM[Never]):
         return llm.ChoiceDelta(role="assistant", content=step.text)
 
     def _step(self, chat_ctx: llm.ChatContext) -> Say | Ask | None:
-        for item in reversed(chat_ctx.items):
-            if item.type == "function_call_output" and item.call_id in self._asked:
-                ask = self._asked.pop(item.call_id)
-                if item.is_error:
-                    return self._concierge.answered(ask, None, item.output)
-                return self._concierge.answered(ask, item.output)
-            if item.type == "message" and item.role == "user":
-                return self._concierge.heard(item.text_content or "")
-        return None
+        step: Say | Ask | None = None
+        for item in chat_ctx.items:
+            # A call that still runs is shown with an output of the framework's own making.
+            if item.type != "function_call_output" or item.id.endswith("_running_output"):
+                continue
+            if (ask := self._asked.pop(item.call_id, None)) is None:
+                continue
+            output = (None, item.output) if item.is_error else (item.output, None)
+            step = self._concierge.answered(ask, *output)
+            if isinstance(step, Ask):
+                return step
+            self._unheard = _joined(self._unheard, step.text)
+        words = next((m for m in reversed(chat_ctx.messages()) if m.role == "user"), None)
+        if words is not None and words.id != self._heard_id:
+            self._heard_id = words.id
+            # One that was not begun never will be: the caller went on talking before its turn came.
+            if self._begun & self._asked.keys():
+                return Say(WAIT)
+            step = self._concierge.heard(words.text_content or "")
+        if not isinstance(step, Say):
+            return step
+        self._last, self._was_cut = _joined(self._unheard, step.text), False
+        return replace(step, text=self._last)
+
+
+def _joined(outcome: str, words: str) -> str:
+    """Both, unless one holds the other. Of two questions in a row the first is left out."""
+    if not outcome or outcome in words:
+        return words
+    return outcome if words in outcome else f"{_LAST_QUESTION.sub('', outcome)} {words}".strip()
 
 
 class _ConciergeStream(llm.LLMStream):
@@ -122,18 +185,24 @@ class _ConciergeStream(llm.LLMStream):
             self._event_ch.send_nowait(llm.ChatChunk(id=uuid.uuid4().hex, delta=delta))
 
 
-def page_tools(ask: AskPage) -> list[llm.Tool]:
-    """The concierge's tools, each run by the page."""
-    return [_page_tool(spec, ask) for spec in TOOLS]
+def page_tools(ask: AskPage, begun: set[str]) -> list[llm.Tool]:
+    """The concierge's tools, each run by the page. The ids of the calls that are run join `begun`."""
+    return [_page_tool(spec, ask, begun) for spec in TOOLS]
 
 
-def _page_tool(spec: ToolSpec, ask: AskPage) -> llm.Tool:
+def _page_tool(spec: ToolSpec, ask: AskPage, begun: set[str]) -> llm.Tool:
     async def run(raw_arguments: dict[str, Any], ctx: RunContext[None]) -> str:
-        async with ctx.with_filler(FILLER, delay=FILLER_AFTER_S):
-            try:
-                return await ask(spec, raw_arguments)
-            except NoAnswerError as exc:
-                raise ToolError(str(exc)) from exc
+        call_id = ctx.function_call.call_id
+        begun.add(call_id)
+        try:
+            with _uncut(ctx.speech_handle):
+                async with ctx.with_filler(FILLER, delay=FILLER_AFTER_S):
+                    return await ask(spec, raw_arguments)
+        except NoAnswerError as exc:
+            raise ToolError(str(exc)) from exc
+        except asyncio.CancelledError:
+            begun.discard(call_id)  # there will be no output
+            raise
 
     return function_tool(
         run,
@@ -143,6 +212,24 @@ def _page_tool(spec: ToolSpec, ask: AskPage) -> llm.Tool:
             "parameters": dict(spec.parameters),
         },
     )
+
+
+@contextmanager
+def _uncut(speech: SpeechHandle) -> Iterator[None]:
+    """Let nobody cut `speech` while it waits for a tool.
+
+    A speech that is cut can end only after its tools have, and until then, or for 5 s, the framework answers
+    nothing that the caller says; the outcome would then go unsaid. The holds are counted, for a language
+    model may use two tools at once, and RunContext's own switch is not.
+    """
+    held = not speech.interrupted
+    if held:
+        speech._hold_interruptions()
+    try:
+        yield
+    finally:
+        if held:
+            speech._release_interruptions()
 
 
 def end_call_tool(goodbye: Callable[[SpeechHandle], None]) -> llm.Tool:
