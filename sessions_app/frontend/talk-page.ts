@@ -1,5 +1,6 @@
 import type { CallState, LiveState } from "./call";
 import { FAILURE_TEXTS, type FailureCode } from "./call-failures";
+import { cutCaption, type Spoken } from "./captions";
 import { isErrorOutput, type Say, type ToolCall } from "./events";
 import type { ToolPage } from "./page-tools";
 import { allowedStorage } from "./unsent";
@@ -14,10 +15,9 @@ export interface TalkWishes {
   onUnblockPlayback: () => void;
 }
 
-interface Caption {
+interface Caption extends Spoken {
   item: HTMLLIElement;
   words: HTMLElement;
-  isFinal: boolean;
 }
 
 const THEME_KEY = "theme";
@@ -41,7 +41,6 @@ export class TalkPage implements ToolPage {
   readonly #localStorage = allowedStorage("localStorage");
   readonly #captions = new Map<string, Caption>();
   readonly #tools = new Map<string, HTMLLIElement>();
-  #lastAgentCaption: Caption | undefined;
   /** The newest caption is in sight, and is kept there; a visitor who scrolls up wants to read. */
   #follows = true;
   #mustReload = false;
@@ -147,12 +146,10 @@ export class TalkPage implements ToolPage {
     finish(item);
   }
 
-  /** Marks what the agent was saying, or said last, as cut off by the caller. */
+  /** The caller has cut in: marks what was cut off by that. */
   showInterruption(): void {
-    const item = this.#lastAgentCaption?.item;
-    if (!item || item.dataset.cut !== undefined) return;
-    item.dataset.cut = "";
-    item.append(build("span", "cut", "cut off"));
+    const caption = cutCaption(this.#captions.values());
+    if (caption) markCut(caption.item);
   }
 
   showTool(call: ToolCall, output?: string): void {
@@ -255,9 +252,7 @@ export class TalkPage implements ToolPage {
     words.dataset.text = "";
     item.append(build("span", "speaker", role === "caller" ? "You" : this.#agentName), words);
     this.#insert(item, at_ms);
-    const caption = { item, words, isFinal: false };
-    if (role === "agent") this.#lastAgentCaption = caption;
-    return caption;
+    return { role, at_ms, item, words, isFinal: false };
   }
 
   #addTool(call: ToolCall): HTMLLIElement {
@@ -302,7 +297,7 @@ export class TalkPage implements ToolPage {
   #freeze(): void {
     for (const caption of this.#captions.values()) {
       if (caption.isFinal) continue;
-      if (caption === this.#lastAgentCaption) this.showInterruption();
+      if (caption.role === "agent") markCut(caption.item);
       caption.isFinal = true;
       finish(caption.item);
     }
@@ -314,13 +309,18 @@ export class TalkPage implements ToolPage {
   #clear(): void {
     this.#captions.clear();
     this.#tools.clear();
-    this.#lastAgentCaption = undefined;
     this.#follows = true;
     this.#liveSince = undefined;
     this.#list.replaceChildren();
     this.#main.classList.remove("captioned");
     this.#log.removeAttribute("tabindex");
   }
+}
+
+function markCut(item: HTMLLIElement): void {
+  if (item.dataset.cut !== undefined) return;
+  item.dataset.cut = "";
+  item.append(build("span", "cut", "cut off"));
 }
 
 function finish(item: HTMLLIElement): void {
