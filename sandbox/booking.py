@@ -24,8 +24,9 @@ _MINE = re.compile(
 )
 _CHANGE = re.compile(
     r"\b(?:actually|chang\w+|move|make it|instead|reschedule|different|other|another|shift|earlier|later|"
-    r"wrong)\b|^(?:and|but|no|oh)\b"
+    r"wrong)\b|^(?:and|but|no|oh|not)\b"
 )
+_WRONG = re.compile(r"\b(?:wrong|not|chang\w+|different|earlier|later)\b")
 _HINTS = {
     "people": "Just say a number, for example, four.",
     "day": "You can say tomorrow, Friday, or a date.",
@@ -140,12 +141,15 @@ def change(talk: Talk, said: Said) -> Reply | None:
     if talk.draft or not talk.booked or not said.has(_CHANGE):
         return None
     slots = read_slots(said, talk.today)
-    if not slots and not said.has(BOOK):
-        return None
     if re.search(r"\b(?:another|different) (?:table|booking|reservation|one)\b", said.text):
         return None
     old = next((table for table in talk.booked if table.reference == _reference(said)), talk.booked[-1])
     talk.draft = Draft(old.people, old.day, old.at, replaces=old.reference)
+    if not slots and said.has(_WRONG) and (emptied := _without(talk, said)):
+        return emptied
+    if not slots and not said.has(BOOK):
+        talk.draft = None
+        return None
     if not slots:
         talk.question = Question("change", WHAT_TO_CHANGE)
         return Say(f"Of course. {WHAT_TO_CHANGE}")
@@ -200,11 +204,13 @@ def _is_agreed(talk: Talk, slots: Slots, said: Said) -> bool:
 def _without(talk: Talk, said: Said) -> Reply | None:
     """ "Another time", "the day is wrong": empties the slot and asks for it."""
     draft = talk.draft or Draft()
-    if re.search(r"\b(?:time|hour|earlier|later)\b", said.text):
+    refused = re.search(r"\bnot (.+)", said.text)
+    denied = read_slots(Said.of(refused[1]), talk.today) if refused else Slots()
+    if denied.clock or re.search(r"\b(?:time|hour|earlier|later)\b", said.text):
         draft.at = None
-    elif re.search(r"\b(?:day|date)\b", said.text):
+    elif denied.day or re.search(r"\b(?:day|date)\b", said.text):
         draft.day = None
-    elif re.search(r"\b(?:people|persons|number|guests|how many)\b", said.text):
+    elif denied.people is not None or re.search(r"\b(?:people|persons|number|guests|how many)\b", said.text):
         draft.people = None
     else:
         return None

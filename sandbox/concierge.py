@@ -115,6 +115,7 @@ _RULES: tuple[Rule, ...] = (
     errands.theme,
     errands.show,
     courtesy.help_,
+    courtesy.farewell,
     booking.cancel,
     booking.bookings,
     booking.answer,

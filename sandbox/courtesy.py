@@ -18,15 +18,33 @@ _STOP = re.compile(
 _REPEAT = re.compile(
     r"\b(?:repeat|(?:say|tell me) (?:that|it)(?: to me)? again|say again|what did you (?:just )?say|"
     r"what was that|once more|come again|one more time|beg your pardon|"
-    r"(?:didnt|did not|couldnt|dont) (?:hear|catch|get|understand) (?:you|that|it|what)|"
+    r"(?:didnt|did not|couldnt|dont) (?:hear|catch|get|understand)(?: (?:you|that|it|what)\b|$)|"
     r"go on|continue|carry on|keep going)\b"
 )
 _WHAT = re.compile(r"pardon(?: me)?|sorry|what|excuse me|huh|again|say what|go")
 _BYE = re.compile(
-    r"\b(?:goodbye|bye|good night|see you|farewell|hang up|ciao|so long|talk to you later|"
-    r"end (?:the|this) call|(?:have|need|got|gotta|must) (?:to )?(?:go|leave)|"
-    r"have a (?:nice|good|great|lovely) (?:day|evening|night|one)|nothing (?:else|more)|"
+    r"\b(?:goodbye|bye|(?<!a )good night|see you (?:then|later|soon|tomorrow|tonight)|farewell|hang up|ciao|"
+    r"talk to you later|end (?:the|this) call|have a (?:nice|good|great|lovely) (?:day|evening|night|one))\b|"
+    r"\b(?:have|need|got|gotta|must) (?:to )?(?:go|leave|run)(?: (?:now|sorry|thanks|thank you))*$|"
+    r"^(?:by|buy|see you)$"
+)
+# Words that end a call only where nothing is open: "that's it" may agree to a booking.
+_DONE = re.compile(
+    r"\b(?:nothing (?:else|more)|so long|(?:have|need|got|gotta|must) (?:to )?(?:go|leave)|"
     r"(?:thats|that is|that will be|thatll be) (?:all|it)|(?:im|we are|were) (?:done|finished))\b"
+)
+_SURELY = re.compile(r"\b(?:yes|yeah|yep|yup|sure|please do|do it|book it|go ahead|of course)\b")
+# Nothing but a no and its courtesies: an answer to "anything else?" that ends the call.
+_NO_MORE = re.compile(
+    r"(?=.*\b(?:no|nope|nah|know|nothing|none|dont|do not|not)\b)"
+    r"(?:(?:no|nope|nah|nothing(?: else| more| at all)?|none|not (?:really|now|right now|at the moment)|"
+    r"(?:thats|that is|that was|that will be|thatll be) "
+    r"(?:all|it|everything|fine|good|okay|ok|great|perfect)|"
+    r"(?:(?:no )?thanks|thank you)(?: (?:a lot|very much|so much))?|"
+    r"(?:im|i am|we are|were) (?:good|fine|okay|ok|done|all set)|all (?:good|set)|"
+    r"(?:i )?(?:dont|do not) (?:think so|(?:need|want) (?:any|some)thing(?: else| more)?)|"
+    r"for (?:now|today)|ok|okay|alright|all right|great|good|fine|perfect|sorry|oh|um|uh|well|please|i) ?)+|"
+    r"know(?: (?:thanks|thank you))?"
 )
 
 
@@ -51,8 +69,18 @@ def repeat(talk: Talk, said: Said) -> Reply | None:
     return Say(talk.last) if said.has(_REPEAT) or _WHAT.fullmatch(said.core()) else None
 
 
+def farewell(talk: Talk, said: Said) -> Reply | None:
+    """A goodbye in so many words comes before what else may answer the open question ("no, bye").
+
+    Not before what is still to be done: "yes, book it, bye", "cancel my booking, bye".
+    """
+    if not said.has(_BYE) or (talk.booked and re.search(r"\bcancel", said.text)):
+        return None
+    return None if said.agrees() and said.has(_SURELY) else part(talk)
+
+
 def goodbye(talk: Talk, said: Said) -> Reply | None:
-    return part(talk) if said.has(_BYE) or said.core() in ("by", "buy") else None
+    return part(talk) if said.has(_BYE) or said.has(_DONE) else None
 
 
 def part(talk: Talk) -> Say:
@@ -89,6 +117,11 @@ _ACKNOWLEDGED = re.compile(
 _SMALL_TALK = [
     (re.compile(pattern), replies)
     for pattern, *replies in (
+        (
+            r"^(?:(?:no|but|oh|well) )*(?:(?:thats|that is|that was|its|it is|this is) )?"
+            r"(?:wrong|incorrect|not (?:right|correct|true|what i \w+))\b",
+            "I'm sorry about that.",
+        ),
         (
             r"\b(?:can|do) you (?:still )?hear me\b|\bare you (?:still )?there\b|\b(?:anybody|"
             r"anyone) there\b|^test(?:ing)?\b",
@@ -188,7 +221,7 @@ def offered(talk: Talk, said: Said) -> Reply | None:
     if talk.question is None or talk.question.about not in ("more", "city", "topic", "theme"):
         return None
     agreed, short = said.agrees(), len(said.text.split()) <= 4
-    if agreed is False and short:
+    if _NO_MORE.fullmatch(said.text):
         if talk.question.about == "more" and not talk.question.value:
             return part(talk)
         talk.question = None

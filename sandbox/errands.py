@@ -24,6 +24,7 @@ _FOLLOW_UP = re.compile(
 _NOT_NOW = re.compile(
     r"\b(?:tomorrow|week|weekend|next|monday|tuesday|wednesday|thursday|friday|saturday|sunday)\b"
 )
+_WRONG_CITY = re.compile(r"\b(?:wrong|another|other|different|not that) (?:city|town|place)\b")
 _LOOKUPS = {"get_weather": _WEATHER, "get_time": _TIME}
 
 
@@ -55,6 +56,8 @@ def known_city(talk: Talk, said: Said) -> Reply | None:
     """A city without a subject: the answer to "which city?", or a follow-up like "and in London?"."""
     cities = read_cities(said)
     asked = talk.question is not None and talk.question.about == "city"
+    if not cities and talk.topic and said.has(_WRONG_CITY):
+        return _look_up(talk, [talk.topic], cities, said)
     if not cities or (cities[0] not in CITIES and not asked and not (talk.topic and said.has(_FOLLOW_UP))):
         return None
     if talk.question and asked:

@@ -249,7 +249,8 @@ def _in_figures(text: str) -> str:
 
 _NAMES = {city.lower(): city for city in CITIES}
 _SLIPS = {slip: city for city, slips in CITIES.items() for slip in slips}
-_NAMED = re.compile(rf"\b({'|'.join(_NAMES)})s?\b")
+_NOT = r"(?<!\bnot )(?<!\bnot in )(?<!\bnot for )"
+_NAMED = re.compile(rf"{_NOT}\b({'|'.join(_NAMES)})s?\b")
 _SLIPPED = re.compile(rf"\b(?:in|for|about|of|at|to|from) ({'|'.join(_SLIPS)})\b")
 _SOMEWHERE = re.compile(r".*\b(?:in|for|about) (?:the city of |the )?([a-z ]+)$")
 _NOT_A_PLACE = re.compile(
