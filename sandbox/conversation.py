@@ -205,6 +205,7 @@ class Conversation:
             if await self._over == "agent_ended":
                 await asyncio.sleep(_LAST_WORDS_S)
         finally:
+            wire.give_up()  # the session closes only when no tool is out
             await session.aclose()
             await wits.aclose()
             if self._over.done() and self._over.result() in ("agent_ended", "sandbox_stopped"):

@@ -26,6 +26,7 @@ class Wire:
         self._queue: asyncio.Queue[str] = asyncio.Queue()
         self._answers: dict[str, asyncio.Future[str]] = {}
         self._readers: set[asyncio.Task[None]] = set()
+        self._given_up = False
         self._pump = asyncio.create_task(self._send_all())
         room.register_text_stream_handler(TOPIC, self._on_stream)
 
@@ -38,6 +39,8 @@ class Wire:
         self, call_id: str, tool: str, arguments: Sequence[dict[str, Any]], timeout_s: float
     ) -> str:
         """Have the page run a tool; returns its output. `arguments` are descriptors. Raises NoAnswerError."""
+        if self._given_up:
+            raise NoAnswerError(f"{tool}: the call is over")
         self._answers[call_id] = answer = asyncio.get_running_loop().create_future()
         self.send("tool_call", toolCallId=call_id, toolName=tool, arguments=list(arguments))
         try:
@@ -46,6 +49,13 @@ class Wire:
             raise NoAnswerError(f"{tool}: no answer within {timeout_s:g} s") from None
         finally:
             del self._answers[call_id]
+
+    def give_up(self) -> None:
+        """Wait for no tool any more: each that is out, or is asked for from now on, raises NoAnswerError."""
+        self._given_up = True
+        for answer in self._answers.values():
+            if not answer.done():
+                answer.set_exception(NoAnswerError("the call is over"))
 
     async def close(self, timeout_s: float = 1.0) -> None:
         """Wait until everything in the queue is sent, at most `timeout_s`, and stop."""

@@ -14,6 +14,7 @@ from sandbox import conversation
 from sandbox.agent import DispatchError
 from sandbox.calls import CallRecord
 from sandbox.speech import Recogniser
+from sandbox.wits import WAIT
 from tests.sandbox.caller import Caller, Line, final, line
 
 WEATHER = '{"city": "Paris", "condition": "sunny", "temperature_c": 21, "demo_data": true}'
@@ -161,6 +162,25 @@ def test_a_page_that_does_not_answer(phone: Line) -> None:
     assert "tool_call_output" not in [e["type"] for e in entries]
 
 
+def test_a_caller_who_talks_while_a_tool_is_out(phone: Line) -> None:
+    async def call() -> Caller:
+        async with phone.call(first_message="Yes?") as (caller, _):
+            await caller.message("response_text", final("yes?"))
+            asked = await caller.ask("weather", "tool_call")
+            await caller.ask("stop", "response_text", final(WAIT.lower()))
+            # The answer comes in mid-sentence, so it can be spoken only after it.
+            saying = asyncio.create_task(caller.say("long_question"))
+            await caller.message("speech_started", skip=caller.messages.index(asked))
+            data = {"toolCallId": asked["data"]["toolCallId"], "output": WEATHER}
+            await caller.send(json.dumps({"type": "tool_call_output", "data": data}))
+            await saying
+            await caller.message("response_text", final("sunny", "21"))
+            return caller
+
+    caller = asyncio.run(call())
+    assert kinds(caller).count("tool_call") == 1
+
+
 def test_nobody_comes(phone: Line) -> None:
     call_id, _ = phone.mint()
     record = asyncio.run(phone.record(call_id))
@@ -217,6 +237,7 @@ def test_livekit_dies_and_comes_back_and_then_the_sandbox_stops(tmp_path: Path) 
         async def call() -> tuple[Caller, CallRecord]:
             async with phone.call() as (caller, call_id):
                 await caller.message("response_text")
+                await caller.ask("weather", "tool_call")  # and a tool that is out holds nothing up
                 await asyncio.to_thread(phone.stop_agent)
                 await caller.until(lambda: not caller.connected, "the room's end")
                 return caller, await phone.record(call_id)
