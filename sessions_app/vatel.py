@@ -10,6 +10,7 @@ VatelError
 ├── VatelTimeoutError         it did not answer in time
 ├── VatelUnreachableError     no connection could be made, or it broke
 ├── VatelBadAnswerError       it said yes, but not in the agreed form
+├── VatelNoTokenError         it said yes, but gave no token for a browser
 └── VatelMediaOriginError     its media server is none that our pages may reach
 """
 
@@ -37,6 +38,9 @@ TOTAL_S = 15.0
 MAX_ANSWER_BYTES = 64 * 1024
 
 
+TELL = "Please tell the people who run this site."
+
+
 class VatelError(Exception):
     """A call could not be arranged. `code` and `sentence` are for the visitor, its text for the operator."""
 
@@ -49,62 +53,63 @@ class VatelError(Exception):
 
 class VatelRejectedError(VatelError):
     code = "platform_rejected"
-    sentence = (
-        "The voice service did not accept the request for a call. The site's operator needs to look at this."
-    )
+    sentence = f"The voice platform did not accept this site's request for a call. {TELL}"
 
 
 class VatelKeyRefusedError(VatelError):
     code = "platform_key_refused"
-    sentence = "The voice service does not accept this site's key. The site's operator needs to look at this."
+    sentence = f"The voice platform does not accept this site's key. {TELL}"
 
 
 class VatelAgentForeignError(VatelError):
     code = "platform_agent_foreign"
-    sentence = "This agent does not belong to this site. The site's operator needs to look at this."
+    sentence = f"The voice platform says that this agent is not this site's own. {TELL}"
 
 
 class VatelAgentUnknownError(VatelError):
     code = "platform_agent_unknown"
-    sentence = "The voice service does not know this agent. The site's operator needs to look at this."
+    sentence = f"The voice platform does not know this agent. {TELL}"
 
 
 class VatelBusyError(VatelError):
     code = "platform_busy"
     status = 503
-    sentence = "The voice service cannot take another call right now. Please try again in a moment."
+    sentence = "The voice platform has no room for another call. Try again in a minute."
     level = logging.WARNING
 
 
 class VatelFailedError(VatelError):
     code = "platform_failed"
-    sentence = "The voice service had a problem. Please try again."
+    sentence = "The voice platform reported an error. Try again in a minute."
     level = logging.WARNING
 
 
 class VatelTimeoutError(VatelError):
     code = "platform_timeout"
     status = 504
-    sentence = "The voice service took too long to answer. Please try again."
+    sentence = "The voice platform took too long to answer. Try again in a minute."
     level = logging.WARNING
 
 
 class VatelUnreachableError(VatelError):
     code = "platform_unreachable"
-    sentence = "The voice service cannot be reached right now. Please try again in a moment."
+    sentence = "The voice platform cannot be reached. Try again in a minute."
     level = logging.WARNING
 
 
 class VatelBadAnswerError(VatelError):
     code = "platform_bad_answer"
-    sentence = "The voice service gave an answer that this site does not understand. Please try again later."
+    sentence = "The voice platform gave an answer that this site does not understand. Try again in a minute."
+
+
+class VatelNoTokenError(VatelError):
+    code = "platform_no_token"
+    sentence = f"The voice platform accepted the call, but gave this page no key to join it. {TELL}"
 
 
 class VatelMediaOriginError(VatelError):
     code = "platform_media_origin"
-    sentence = (
-        "The call's media server is not one that this site allows. The site's operator needs to look at this."
-    )
+    sentence = f"The voice platform holds the call at an address that this site does not allow. {TELL}"
 
 
 BY_STATUS: dict[int, type[VatelError]] = {
@@ -128,14 +133,16 @@ class SessionToken:
 
     @classmethod
     def read(cls, answer: Any) -> Self:
-        """Raises VatelBadAnswerError; its text names the field, never its value."""
+        """Raises VatelBadAnswerError and VatelNoTokenError; their text names the field, never its value."""
         if not isinstance(answer, dict):
             raise VatelBadAnswerError("the answer is not a JSON object")
         texts = {}
         for name in cls.__dataclass_fields__:
             text = answer.get(name)
             if not isinstance(text, str) or not text:
-                raise VatelBadAnswerError(f"the answer has no usable {name}")
+                # Platforms that cannot do WebRTC leave out this one only.
+                kind = VatelNoTokenError if name == "webrtc_token" else VatelBadAnswerError
+                raise kind(f"the answer has no usable {name}")
             texts[name] = text
         if len(texts["room"]) > 255 or len(texts["identity"]) > 255:
             raise VatelBadAnswerError("room or identity is longer than 255 characters")

@@ -65,7 +65,7 @@ def start_session(request: HttpRequest) -> JsonResponse:
         return refusal(400, error.code, str(error))
     except TooManyCallsError as error:
         logger.warning("no place for another call: %s", error)
-        return refusal(429, "too_many_calls", "Too many calls are open. End one, or try again in a moment.")
+        return refusal(429, "too_many_calls", "End another call, or wait a minute, then try again.")
     try:
         credential = vatel.platform().generate_session_token(agent_id)
         require_known_origin(credential.url)
@@ -103,7 +103,7 @@ def wanted_agent(request: HttpRequest) -> UUID:
     except ValueError:
         agent_id = None
     if agent_id not in settings.VATEL_AGENTS:
-        raise BadRequestError("unknown_agent", "This site does not offer that agent.")
+        raise BadRequestError("unknown_agent", "Reload the page to see who can be called.")
     return agent_id
 
 
@@ -180,7 +180,9 @@ def healthz(request: HttpRequest) -> HttpResponse:
 
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
     if request.path.startswith("/sessions/"):
-        return refusal(403, "csrf_failed", "This page is out of date. Reload it and try again.")
+        return refusal(
+            403, "csrf_failed", "Reload the page, then start again. Cookies must be allowed for this site."
+        )
     return csrf_failure(request, reason)
 
 

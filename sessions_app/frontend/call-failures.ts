@@ -4,34 +4,28 @@ export type FailureCode = keyof typeof FAILURE_TEXTS;
 export class CallFailure extends Error {
   override readonly name = "CallFailure";
   readonly code: FailureCode;
+  /** The site's own sentence, where it is the site that tells of the failure. */
+  readonly sentence: string | undefined;
 
-  constructor(code: FailureCode, options?: ErrorOptions) {
+  constructor(code: FailureCode, { sentence, ...options }: ErrorOptions & { sentence?: string } = {}) {
     super(code, options);
     this.code = code;
+    this.sentence = sentence;
   }
 }
 
-export function isFailureCode(code: unknown): code is FailureCode {
-  return typeof code === "string" && Object.hasOwn(FAILURE_TEXTS, code);
-}
-
-interface FailureText {
+export interface FailureText {
   title: string;
-  /** What the visitor can do about it. */
-  sentence: string;
+  /** What is wrong, and what the visitor can do about it. Left out: the site's answer says it. */
+  sentence?: string;
   /** What the button then does. */
   remedy: "again" | "reload";
 }
 
-const PLATFORM_TITLE = "The agent cannot take calls right now";
-const MISCONFIGURED: FailureText = {
-  title: PLATFORM_TITLE,
-  sentence:
-    "This site is not set up correctly for its voice platform. Its operator can see the reason in the log.",
-  remedy: "again",
-};
+const PLATFORM_TROUBLE = { title: "The agent cannot take calls right now", remedy: "again" } as const;
+const MISCONFIGURED = { title: "This site is not set up correctly", remedy: "again" } as const;
 
-/** What the page says for each code. */
+/** What the page says for each code; the site has the sentences for its own (vatel.py, views.py). */
 export const FAILURE_TEXTS = {
   microphone_denied: {
     title: "Your microphone is blocked",
@@ -67,54 +61,34 @@ export const FAILURE_TEXTS = {
   },
   csrf_failed: {
     title: "This page is out of date",
-    sentence: "Reload the page, then start again. Cookies must be allowed for this site.",
     remedy: "reload",
   },
   bad_request: {
     title: "The site did not understand this page",
-    sentence: "Reload the page, then start again.",
     remedy: "reload",
   },
   unknown_agent: {
     title: "This agent is no longer offered",
-    sentence: "Reload the page to see who can be called.",
     remedy: "reload",
   },
   too_many_calls: {
     title: "Too many calls at once",
-    sentence: "End another call, or wait a minute, then try again.",
     remedy: "again",
   },
   platform_rejected: MISCONFIGURED,
   platform_key_refused: MISCONFIGURED,
   platform_agent_foreign: MISCONFIGURED,
   platform_agent_unknown: MISCONFIGURED,
+  platform_no_token: MISCONFIGURED,
   platform_media_origin: MISCONFIGURED,
   platform_busy: {
     title: "All lines are busy",
-    sentence: "The voice platform has no room for another call. Try again in a minute.",
     remedy: "again",
   },
-  platform_failed: {
-    title: PLATFORM_TITLE,
-    sentence: "The voice platform reported an error. Try again in a minute.",
-    remedy: "again",
-  },
-  platform_bad_answer: {
-    title: PLATFORM_TITLE,
-    sentence: "The voice platform gave an answer that makes no sense. Try again in a minute.",
-    remedy: "again",
-  },
-  platform_timeout: {
-    title: PLATFORM_TITLE,
-    sentence: "The voice platform took too long to answer. Try again in a minute.",
-    remedy: "again",
-  },
-  platform_unreachable: {
-    title: PLATFORM_TITLE,
-    sentence: "The voice platform cannot be reached. Try again in a minute.",
-    remedy: "again",
-  },
+  platform_failed: PLATFORM_TROUBLE,
+  platform_bad_answer: PLATFORM_TROUBLE,
+  platform_timeout: PLATFORM_TROUBLE,
+  platform_unreachable: PLATFORM_TROUBLE,
   media_unreachable: {
     title: "The call could not be connected",
     sentence: "A firewall or a VPN may block it. Try again, or try another network.",
@@ -141,3 +115,10 @@ export const FAILURE_TEXTS = {
     remedy: "reload",
   },
 } as const satisfies Record<string, FailureText>;
+
+/** Whether it is the site that tells of failures of this code. */
+export function isSiteCode(code: unknown): code is FailureCode {
+  if (typeof code !== "string" || !Object.hasOwn(FAILURE_TEXTS, code)) return false;
+  const text: FailureText = FAILURE_TEXTS[code as FailureCode];
+  return text.sentence === undefined;
+}

@@ -21,7 +21,7 @@ export type CallState =
   | { name: "idle" | "microphone" | "connecting" }
   | ({ name: "live" } & LiveState)
   | { name: "ended"; by: "caller" | "agent" }
-  | { name: "failed"; code: FailureCode };
+  | { name: "failed"; code: FailureCode; sentence?: string };
 
 export interface LiveState {
   /** Something has been heard of the agent. */
@@ -281,7 +281,9 @@ export class Call {
     if (attempt.isOver) return;
     const code = codeOf(error);
     if (code === "page_error") console.error("The call failed:", error);
-    this.#end(attempt, { name: "failed", code }, this.#entry(attempt, "call_failed", { code }));
+    const state: CallState = { name: "failed", code };
+    if (error instanceof CallFailure && error.sentence) state.sentence = error.sentence;
+    this.#end(attempt, state, this.#entry(attempt, "call_failed", { code }));
   }
 
   #end(attempt: Attempt, state: CallState, lastEntry?: Entry): void {

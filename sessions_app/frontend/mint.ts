@@ -1,4 +1,4 @@
-import { CallFailure, isFailureCode } from "./call-failures";
+import { CallFailure, isSiteCode } from "./call-failures";
 
 /** What the site gives a caller for one call. */
 export interface Credential {
@@ -13,7 +13,7 @@ export interface Credential {
 /** The site itself waits for the platform and answers in its own time; this is for a network that swallows. */
 const LIMIT_MS = 30_000;
 
-/** Asks the site for a new call. Throws a `CallFailure` with the site's code, or `site_unreachable`. */
+/** Asks the site for a new call. Throws a `CallFailure` with the site's code and sentence, or `site_unreachable`. */
 export async function mint(url: string, csrfToken: string, agentId?: string): Promise<Credential> {
   let status: number;
   let answer: unknown;
@@ -30,6 +30,7 @@ export async function mint(url: string, csrfToken: string, agentId?: string): Pr
     throw new CallFailure("site_unreachable", { cause });
   }
   if (status === 201) return answer as Credential;
-  const code = (answer as { error?: { code?: unknown } } | null)?.error?.code;
-  throw new CallFailure(isFailureCode(code) ? code : "site_unreachable");
+  const { code, message } = (answer as { error?: { code?: unknown; message?: unknown } } | null)?.error ?? {};
+  if (isSiteCode(code) && typeof message === "string") throw new CallFailure(code, { sentence: message });
+  throw new CallFailure("site_unreachable");
 }

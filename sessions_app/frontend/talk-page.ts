@@ -1,5 +1,5 @@
 import type { CallState, LiveState } from "./call";
-import { FAILURE_TEXTS, type FailureCode } from "./call-failures";
+import { FAILURE_TEXTS, type FailureCode, type FailureText } from "./call-failures";
 import { cutCaption, type Spoken } from "./captions";
 import { isErrorOutput, type Say, type ToolCall } from "./events";
 import type { ToolPage } from "./page-tools";
@@ -107,7 +107,7 @@ export class TalkPage implements ToolPage {
     this.#main.classList.toggle("troubled", live ? live.isReconnecting || live.isMicrophoneLost : false);
     setText(this.#status, this.#words(state));
     this.#tick(live !== undefined);
-    this.#showFailure(state.name === "failed" ? state.code : undefined);
+    this.#showFailure(state.name === "failed" ? state : undefined);
 
     const hadFocus = document.activeElement?.closest(".dock") != null;
     this.#start.hidden = isUnderWay;
@@ -225,14 +225,14 @@ export class TalkPage implements ToolPage {
     this.#timer.hidden = !isLive;
   }
 
-  #showFailure(code: FailureCode | undefined): void {
-    const failure = code && FAILURE_TEXTS[code];
-    this.#mustReload = failure?.remedy === "reload";
+  #showFailure(failed: { code: FailureCode; sentence?: string } | undefined): void {
+    const text: FailureText | undefined = failed && FAILURE_TEXTS[failed.code];
+    this.#mustReload = text?.remedy === "reload";
     const again = this.#mustReload ? "Reload the page" : "Try again";
-    setText(find("#start span"), failure ? again : "Start talking");
-    this.#failure.hidden = !failure;
-    setText(find("#failure h2"), failure?.title ?? "");
-    setText(find("#failure p"), failure?.sentence ?? "");
+    setText(find("#start span"), text ? again : "Start talking");
+    this.#failure.hidden = !text;
+    setText(find("#failure h2"), text?.title ?? "");
+    setText(find("#failure p"), failed?.sentence ?? text?.sentence ?? "");
   }
 
   /** A button that goes away takes the focus with it, and a keyboard would start again at the top. */

@@ -300,6 +300,14 @@ test("each failure has its code, closes everything, and is logged if there is a 
   }
 });
 
+test("a failure that the site tells of comes with the site's sentence", async () => {
+  const it = setUp();
+  const sentence = "The voice platform does not know this agent.";
+  it.world.mint = () => Promise.reject(new CallFailure("platform_agent_unknown", { sentence }));
+  await it.call.start();
+  assert.deepEqual(it.call.state, { name: "failed", code: "platform_agent_unknown", sentence });
+});
+
 test("an agent that says nothing for 20 s is missed; one that has spoken may be silent", async () => {
   const it = setUp();
   await it.call.start();

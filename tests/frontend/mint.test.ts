@@ -27,7 +27,8 @@ async function mintAt(status: number, body: string): Promise<{ result: unknown; 
 }
 
 function codeOf(error: unknown): unknown {
-  return error instanceof CallFailure ? error.code : error;
+  if (!(error instanceof CallFailure)) return error;
+  return error.sentence ? [error.code, error.sentence] : error.code;
 }
 
 test("a credential is asked for with the page's token, for the chosen agent", async () => {
@@ -36,9 +37,17 @@ test("a credential is asked for with the page's token, for the chosen agent", as
   assert.deepEqual(request, { method: "POST", token: "csrf", body: { agent_id: "agent-1" } });
 });
 
-test("the site's own code says why there is none", async () => {
-  const busy = await mintAt(503, '{"error":{"code":"platform_busy","message":"…"}}');
-  assert.equal(busy.result, "platform_busy");
+test("the site's own code and sentence say why there is none", async () => {
+  const { result } = await mintAt(503, '{"error":{"code":"platform_busy","message":"No room."}}');
+  assert.deepEqual(result, ["platform_busy", "No room."]);
+});
+
+test("codes that are not the site's to tell are none of its answers", async () => {
+  assert.equal(
+    (await mintAt(500, '{"error":{"code":"media_lost","message":"…"}}')).result,
+    "site_unreachable",
+  );
+  assert.equal((await mintAt(503, '{"error":{"code":"platform_busy"}}')).result, "site_unreachable");
 });
 
 test("an answer that is not the site's, and no answer, are the site's absence", async () => {

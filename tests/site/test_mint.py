@@ -202,7 +202,7 @@ class MintTests(TestCase):
     def test_platform_gives_no_webrtc_token(self) -> None:
         older = {name: value for name, value in CREDENTIAL.items() if name != "webrtc_token"}
         with platform(200, older):
-            self.failed_mint(502, "platform_bad_answer")
+            self.failed_mint(502, "platform_no_token")
 
     def test_media_server_that_the_page_may_not_reach(self) -> None:
         with platform(200, CREDENTIAL | {"url": "wss://media.elsewhere.example"}):
@@ -217,6 +217,7 @@ def test_operator_learns_the_cause_and_nobody_the_secrets(caplog: pytest.LogCapt
     answers: list[tuple[int, Any]] = [(status, echo) for status in (400, 401, 403, 404, 500, 503)]
     answers += [(200, CREDENTIAL), (200, CREDENTIAL | {"url": "wss://media.elsewhere.example"})]
     answers += [(200, CREDENTIAL | {"room": 5}), (200, b"not JSON " + json.dumps(CREDENTIAL).encode())]
+    answers += [(200, CREDENTIAL | {"webrtc_token": None})]
     told = ""
     for status, body in answers:
         with platform(status, body):
@@ -237,6 +238,12 @@ def test_operator_learns_the_cause_and_nobody_the_secrets(caplog: pytest.LogCapt
     assert "VATEL_MEDIA_ORIGINS" in lines["platform_media_origin"].getMessage()
     assert lines["platform_key_refused"].levelname == "ERROR"
     assert lines["platform_busy"].levelname == "WARNING"
+
+
+def test_page_has_a_title_for_every_code() -> None:
+    page = (settings.BASE_DIR / "sessions_app/frontend/call-failures.ts").read_text()
+    known = set(re.findall(r"^  (\w+):", page, re.MULTILINE))
+    assert set(SENTENCES) | {"bad_request", "unknown_agent", "csrf_failed", "too_many_calls"} <= known
 
 
 class LastPlaceTests(TransactionTestCase):
