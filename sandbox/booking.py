@@ -5,9 +5,9 @@ Each rule takes an utterance and answers it, or returns None and leaves it to th
 
 import re
 
-from sandbox.slots import Clock, Slots, read_slots
+from sandbox.slots import Clock, Slot, Slots, read_slots
 from sandbox.spoken import Said, say_list, say_number, say_time
-from sandbox.tables import Draft, Table, table_time
+from sandbox.tables import MOST_PEOPLE, Draft, Table, table_time
 from sandbox.talk import Ask, Question, Reply, Say, Talk
 
 BOOK = re.compile(
@@ -16,7 +16,9 @@ BOOK = re.compile(
 _CANCEL = re.compile(
     r"\b(?:cancel\w*|call (?:it|that) off|scrap (?:it|that)|dont (?:book|want) (?:it|that|a table))\b"
 )
-_LET_GO = re.compile(r"\b(?:never ?mind|forget (?:it|that|about it)|changed my mind|leave it|drop it)\b")
+_LET_GO = re.compile(
+    r"\b(?:never ?mind|forget (?:it|that|about it)|changed my mind|leave it(?! (?:like|as|at)\b)|drop it)\b"
+)
 _DONT = re.compile(r"\b(?:dont|do not|not|never) cancel")
 _MINE = re.compile(
     r"\b(?:my|our) (?:bookings?|reservations?|tables?)\b|\b(?:did i|have i|i have) book|\bi booked\b|"
@@ -27,12 +29,15 @@ _CHANGE = re.compile(
     r"wrong)\b|^(?:and|but|no|oh|not)\b"
 )
 _WRONG = re.compile(r"\b(?:wrong|not|chang\w+|different|earlier|later)\b")
+_CORRECTS = re.compile(r"^(?:no|not)\b|\bi (?:said|meant|mean)\b|\binstead\b|\bmake (?:it|that)\b")
+_KEEP = re.compile(r"\b(?:leave|keep) it (?:like|as|at)\b|^(?:nothing|no change)\b")
 _HINTS = {
     "people": "Just say a number, for example, four.",
     "day": "You can say tomorrow, Friday, or a date.",
     "time": "You can say, for example, half past seven.",
     None: "Please say yes or no, or tell me what to change.",
 }
+_FORMER = re.compile(r"^(?:the )?(?:first|former|second|latter)(?: one)?$")
 _OKAY = re.compile(r"^(?:ok|okay|all ?right|good|fine|right)$")
 WHAT_TO_CHANGE = "What should I change: the number of people, the day or the time?"
 
@@ -78,7 +83,7 @@ def _choose(talk: Talk, said: Said) -> Reply:
 
 
 def _fits(table: Table, said: Said, talk: Talk) -> bool:
-    slots = read_slots(said, talk.today)
+    slots = read_slots(said, talk.now())
     place = talk.booked.index(table)
     ordinals = {
         r"\b(?:first|former)\b": 0,
@@ -140,7 +145,7 @@ def change(talk: Talk, said: Said) -> Reply | None:
     """Changes a table that is booked already: the new one is booked first, then the old one is given back."""
     if talk.draft or not talk.booked or not said.has(_CHANGE):
         return None
-    slots = read_slots(said, talk.today)
+    slots = read_slots(said, talk.now())
     if re.search(r"\b(?:another|different) (?:table|booking|reservation|one)\b", said.text):
         return None
     old = next((table for table in talk.booked if table.reference == _reference(said)), talk.booked[-1])
@@ -153,7 +158,7 @@ def change(talk: Talk, said: Said) -> Reply | None:
     if not slots:
         talk.question = Question("change", WHAT_TO_CHANGE)
         return Say(f"Of course. {WHAT_TO_CHANGE}")
-    return _proceed(talk, slots, "Of course.")
+    return _proceed(talk, said, slots, "Of course.")
 
 
 def answer(talk: Talk, said: Said) -> Reply | None:
@@ -170,15 +175,16 @@ def answer(talk: Talk, said: Said) -> Reply | None:
             return _number_means(talk, said)
     if talk.draft is None:
         return None
-    slots = read_slots(said, talk.today, talk.expecting)
+    corrects = talk.draft.latest and said.has(_CORRECTS)
+    slots = read_slots(said, talk.now(), None if corrects else talk.expecting)
     if slots and not _is_agreed(talk, slots, said):
         lead = "Of course." if talk.question or talk.expecting is None else ""
-        return _proceed(talk, slots, lead)
+        return _proceed(talk, said, slots, lead)
     changing = talk.question is not None or talk.draft.missing() is None
     agreed = said.agrees()
     if changing and (agreed is not True or said.has(_CHANGE)) and (emptied := _without(talk, said)):
         return emptied
-    if talk.question and agreed is False:
+    if talk.question and talk.question.about == "change" and (agreed is not None or said.has(_KEEP)):
         talk.question = None
         return Say(f"Then I leave it as it is. {talk.draft_question()}")
     if talk.question or talk.expecting or agreed is None:
@@ -205,7 +211,7 @@ def _without(talk: Talk, said: Said) -> Reply | None:
     """ "Another time", "the day is wrong": empties the slot and asks for it."""
     draft = talk.draft or Draft()
     refused = re.search(r"\bnot (.+)", said.text)
-    denied = read_slots(Said.of(refused[1]), talk.today) if refused else Slots()
+    denied = read_slots(Said.of(refused[1]), talk.now()) if refused else Slots()
     if denied.clock or re.search(r"\b(?:time|hour|earlier|later)\b", said.text):
         draft.at = None
     elif denied.day or re.search(r"\b(?:day|date)\b", said.text):
@@ -220,7 +226,7 @@ def _without(talk: Talk, said: Said) -> Reply | None:
 
 def _asked_to_book(talk: Talk, said: Said) -> Reply | None:
     """The answer to "shall I book a table?" and, with a draft, to "shall I try once more?"."""
-    slots = read_slots(said, talk.today)
+    slots = read_slots(said, talk.now())
     agreed = said.agrees()
     if agreed is False and not slots:
         talk.question = talk.draft = None
@@ -231,14 +237,14 @@ def _asked_to_book(talk: Talk, said: Said) -> Reply | None:
     if talk.draft and not slots:
         return _book(talk, talk.draft)
     talk.draft = talk.draft or Draft()
-    return _proceed(talk, slots, "Gladly.")
+    return _proceed(talk, said, slots, "Gladly.")
 
 
 def _number_means(talk: Talk, said: Said) -> Reply | None:
     """The answer to "do you mean five people, or 5 p.m.?"."""
     number = int(talk.question.value) if talk.question else 0
-    slots = read_slots(said, talk.today)
-    if not slots.count:
+    slots = read_slots(said, talk.now())
+    if said.has(_FORMER) or not slots.count:
         if re.search(r"\b(?:people|persons?|guests|first|former)\b", said.text):
             slots = Slots(people=number)
         elif re.search(r"\b(?:time|clock|oclock|pm|evening|hour|second|latter)\b", said.text):
@@ -248,33 +254,54 @@ def _number_means(talk: Talk, said: Said) -> Reply | None:
             return Say(f"All right. {WHAT_TO_CHANGE}")
         else:
             return None
-    return _proceed(talk, slots, "Of course.")
+    return _proceed(talk, said, slots, "Of course.")
 
 
 def start(talk: Talk, said: Said) -> Reply | None:
     """Begins a booking, by name ("I'd like a table") or by two of its slots ("two people tomorrow")."""
-    slots = read_slots(said, talk.today)
+    slots = read_slots(said, talk.now())
     if not said.has(BOOK) and slots.count < 2:
         return None
     talk.question = None
     if talk.draft is None:
         talk.draft = Draft()
-        return _proceed(talk, slots, talk.vary("start", "With pleasure", "Gladly", "Of course"))
+        return _proceed(talk, said, slots, talk.vary("start", "With pleasure", "Gladly", "Of course"))
     return Say(talk.draft_question())
 
 
-def _proceed(talk: Talk, slots: Slots, lead: str) -> Say:
+def _number_slot(draft: Draft, said: Said, number: int) -> Slot | None:
+    """What a bare number is: what it is said instead of, what is missing, or what was said last."""
+    if number > 23:
+        return "people"
+    if number > MOST_PEOPLE:
+        return "time"
+    if denied := re.search(r"\b(?:not|instead of|rather than) (?:at |for )?(\d{1,2})\b", said.figures):
+        was = int(denied[1])
+        of_time = draft.at is not None and was in (draft.at.hour, draft.at.hour % 12)
+        if of_time != (was == draft.people):
+            return "time" if of_time else "people"
+    if draft.missing() == "people" and not (draft.latest and said.has(_CORRECTS)):
+        return "people"
+    return draft.latest
+
+
+def _proceed(talk: Talk, said: Said, slots: Slots, lead: str) -> Say:
     """Fills the slots, then asks for what is impossible, missing or to be confirmed."""
     draft = talk.draft = talk.draft or Draft()
     talk.question = None
     number = slots.number
-    if number is not None and (draft.missing() == "people" or number > 23):
-        slots = Slots(number, slots.day, slots.clock)
-    elif number is not None and not slots.count:
-        at = say_time(table_time(Clock(number, 0, None)))
-        text = f"Do you mean {say_number(number)} people, or {at}?"
-        talk.question = Question("number", text, str(number))
-        return Say(text)
+    if number is not None:
+        clock = Clock(number % 24, 0, None)
+        match _number_slot(draft, said, number):
+            case "people":
+                slots = Slots(number, slots.day, slots.clock, latest="people")
+            case "time" if not slots.count:
+                slots = Slots(clock=clock, latest="time")
+            case None if not slots.count:
+                people = "one person" if number == 1 else f"{say_number(number)} people"
+                text = f"Do you mean {people}, or {say_time(table_time(clock))}?"
+                talk.question = Question("number", text, str(number))
+                return Say(text)
     draft.fill(slots)
     question = talk.draft_question()
     if draft.problem(talk.now()):

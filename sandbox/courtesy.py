@@ -8,12 +8,19 @@ from sandbox.spoken import Said, read_name, say_day
 from sandbox.tables import OPENING_HOURS
 from sandbox.talk import Question, Reply, Say, Talk
 
+_MOMENT = r"(?:(?:a|one|1|two|2|five|5)(?: more)? (?:moment|minute|second|sec)s?)"
+_LET_ME = (
+    r"(?:let me|i will|ill|i need to|i have to|i must) (?:just )?(?:think(?: about (?:it|that))?|"
+    r"see|(?:check|ask|talk to|speak to|speak with)"
+    r"(?: (?:it|that)| (?:with |in )?(?:my|the|him|her|them)\b.*)?)"
+)
 _STOP = re.compile(
-    r"(?:(?:ok|okay|please|no|yes|hey|alright|just|can you|could you|now) )*"
+    r"(?:(?:ok|okay|please|no|yes|hey|alright|all right|right|well|oh|um|uh|sorry|just|can you|could you|"
+    r"now) )*"
     r"(?:stop(?: it| that| talking| speaking| there)?|(?:be )?quiet|silence|shut up|hush|shush|pause|"
-    r"enough|thats enough|(?:wait|hold on|hang on)(?: a| one)?(?: moment| minute| second| sec)?|"
-    r"(?:one|a|just a) (?:moment|minute|second|sec))"
-    r"(?: (?:please|now|talking|thanks|thank you|for a moment|stop))*"
+    rf"enough|thats enough|(?:wait|hold on|hang on)(?: (?:for )?(?:just )?{_MOMENT})?|{_LET_ME}|"
+    rf"(?:(?:give me|i need|just) )*{_MOMENT})"
+    rf"(?: (?:please|now|talking|thanks|thank you|for a moment|stop|while|because|{_LET_ME}))*"
 )
 _REPEAT = re.compile(
     r"\b(?:repeat|(?:say|tell me) (?:that|it)(?: to me)? again|say again|what did you (?:just )?say|"
@@ -211,7 +218,7 @@ def name(talk: Talk, said: Said) -> Reply | None:
     talk.under = called
     if said.has(_CALL_ME):
         talk.name = called
-    if said.has(BOOK) or read_slots(said, talk.today):
+    if said.has(BOOK) or read_slots(said, talk.now()):
         return None
     return talk.go_on(f"Thank you, {called}." if talk.draft else f"Nice to meet you, {called}.")
 

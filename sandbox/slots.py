@@ -6,8 +6,8 @@ dotted out, so that "two people on the 24th at 8" gives each number once.
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import date, timedelta
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
 from typing import Literal, NamedTuple, TypeVar
 
 from sandbox.spoken import DAYS, MONTHS, Said
@@ -27,12 +27,18 @@ class Clock(NamedTuple):
 
 @dataclass(frozen=True)
 class Slots:
-    """What an utterance says about a table. `number` is one that could as well be people as a time."""
+    """What an utterance says about a table.
+
+    `shift` moves the time that is known ("an hour later"), `number` could as well be people as a time,
+    `latest` is which of the two was said last.
+    """
 
     people: int | None = None
     day: date | None = None
     clock: Clock | None = None
+    shift: timedelta | None = None
     number: int | None = None
+    latest: Slot | None = field(default=None, compare=False)
 
     def __bool__(self) -> bool:
         return self != Slots()
@@ -42,13 +48,20 @@ class Slots:
         return sum(value is not None for value in (self.people, self.day, self.clock))
 
 
-def read_slots(said: Said, today: date, expecting: Slot | None = None) -> Slots:
+def read_slots(said: Said, now: datetime, expecting: Slot | None = None) -> Slots:
     """Reads an utterance; `expecting` is what was asked for, and so what a bare number means."""
+    today = now.date()
     half = _half_of_day(said.text)
-    day, text = _last(said.figures, _day_rules(today))
-    clock, text = _last(text, _clock_rules(half))
-    people, text = _people(text, for_is_people=expecting not in ("day", "time"))
-    number, _ = _last(text, [(_BARE, lambda m: int(m[1]))])
+    ahead, text, _ = _last(said.figures, _AHEAD)
+    shift, text, _ = _last(text, _LATER)
+    text = _dotted(_IDLE, text)
+    day, text, _ = _last(text, _day_rules(today))
+    clock, text, clock_at = _last(text, _clock_rules(half))
+    people, text, people_at = _people(text, for_is_people=expecting not in ("day", "time"))
+    number, _, _ = _last(text, [(_BARE, lambda m: int(m[1]))])
+    if ahead:
+        then = now + ahead
+        day, clock = then.date(), Clock(then.hour, then.minute, "am" if then.hour < 12 else "pm")
     if number is None and expecting:
         number = _HOMOPHONES.get(said.core()) or _HOMOPHONES.get(said.text)
     if number is not None and expecting == "people" and people is None:
@@ -57,7 +70,10 @@ def read_slots(said: Said, today: date, expecting: Slot | None = None) -> Slots:
         day, number = _day_of_month(number, today), None
     elif number is not None and expecting in ("day", "time") and clock is None and number <= 24:
         clock, number = Clock(number % 24, 0, half), None
-    return Slots(people, day, clock, None if clock or people is not None else number)
+    latest: Slot | None = "time" if clock else None
+    if people is not None and people_at >= clock_at:
+        latest = "people"
+    return Slots(people, day, clock, shift, None if clock or people is not None else number, latest)
 
 
 _BARE = re.compile(r"\b(\d{1,3})(?:st|nd|rd|th)?\b")
@@ -65,8 +81,10 @@ _NEGATED = re.compile(r"\b(?:not|instead of|rather than|isnt)(?: (?:on|at|for|th
 _Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], T | None]]
 
 
-def _last(text: str, rules: Iterable[_Rule[T]]) -> tuple[T | None, str]:
-    """The last reading ("seven, no, eight") that is not negated ("not Friday"), and the remaining text."""
+def _last(text: str, rules: Iterable[_Rule[T]]) -> tuple[T | None, str, int]:
+    """The last reading ("seven, no, eight") that is not negated ("not Friday"), the text without what was
+    read, and where that reading began (-1: nowhere).
+    """
     original = text
     found: list[tuple[int, T]] = []
     for pattern, meaning in rules:
@@ -77,7 +95,41 @@ def _last(text: str, rules: Iterable[_Rule[T]]) -> tuple[T | None, str]:
                 # As long as what it replaces, so that later matches keep their places.
                 text = text[: match.start()] + "." * len(match[0]) + text[match.end() :]
     found = [(start, value) for start, value in found if not _NEGATED.search(original[:start])]
-    return (max(found, key=lambda item: item[0])[1] if found else None), text
+    if not found:
+        return None, text, -1
+    place, last = max(found, key=lambda item: item[0])
+    return last, text, place
+
+
+def _dotted(pattern: re.Pattern[str], text: str) -> str:
+    return pattern.sub(lambda match: "." * len(match[0]), text)
+
+
+# -- spans of time -----------------------------------------------------------------------------
+
+_SPAN = r"(half an|quarter of an|an|\d{1,2})( and a half)? (hours?|minutes|mins)( and a half)?"
+_FRACTIONS = {"half an": 0.5, "quarter of an": 0.25, "an": 1.0}
+
+
+def _span(match: re.Match[str]) -> timedelta:
+    count = _FRACTIONS.get(match[1]) or float(match[1])
+    count += 0.5 if match[2] or match[4] else 0
+    return timedelta(hours=count) if match[3].startswith("hour") else timedelta(minutes=count)
+
+
+_AHEAD: list[_Rule[timedelta]] = [
+    (re.compile(rf"\bin (?:about |around )?{_SPAN}\b(?: time\b)?"), _span),
+    (re.compile(rf"\b{_SPAN} from now\b"), _span),
+]
+_LATER: list[_Rule[timedelta]] = [
+    (re.compile(rf"\b{_SPAN} (?:later|after that)\b"), _span),
+    (re.compile(rf"\b{_SPAN} (?:earlier|before that)\b"), lambda m: -_span(m)),
+]
+# "For two hours", "give me one second": says nothing of the table, but "ten minutes to eight" does.
+_IDLE = re.compile(
+    rf"\b(?:for )?(?:{_SPAN}|(?:a|\d{{1,2}}) (?:more )?(?:seconds?|secs?|moments?|minutes?))\b"
+    r"(?! (?:past|after|to|too|till)\b)|\b(?:first|second|third|last|other|that|this|which) 1\b"
+)
 
 
 # -- people ------------------------------------------------------------------------------------
@@ -86,7 +138,7 @@ def _last(text: str, rules: Iterable[_Rule[T]]) -> tuple[T | None, str]:
 _HOMOPHONES = {"to": 2, "too": 2, "for": 4, "fore": 4, "ate": 8, "won": 1, "tree": 3, "free": 3, "tin": 10}
 _N = rf"(\d{{1,6}}|{'|'.join(_HOMOPHONES)})"
 _GUESTS = (
-    r"(?:people|persons?|guests?|diners?|of us|of you|seats?|places|friends|adults?|grown ups?|"
+    r"(?:people|persons?|guests?|diners?|seats?|places|friends|adults?|grown ups?|"
     r"children|child|kids?|babies|baby)\b"
 )
 _FAMILY = re.compile(r"\b(\d{1,2}) (?:adults?|grown ups?|children|child|kids?|babies|baby)\b")
@@ -96,23 +148,52 @@ def _value(word: str) -> int:
     return _HOMOPHONES[word] if word in _HOMOPHONES else int(word)
 
 
+def _with(companion: str) -> int | None:
+    """How many the caller is with "my wife", "my parents"; nobody knows with "my friends"."""
+    if companion.endswith("parents"):
+        return 3
+    many = companion in ("family", "team", "children") or re.search(r"[^s]s$", companion)
+    return None if many else 2
+
+
+_COMPANY = (
+    r"(?:friends|others|people|kids?|children|child|colleagues|guests|more|sons|daughters|boys|girls|"
+    r"brothers|sisters|babies|adults)\b"
+)
+# "My friend and I want a window seat" tells no number, "… would like a table" does.
+_NO_REMARK = (
+    r"(?! (?:want|need|would|like|love|prefer|are|have|can|cant|dont|will)\b"
+    r"(?!.*\b(?:table|tables|book|reserve|reservation|eat|dine|dinner|lunch)\b))"
+)
+_SOME_OF_US = re.compile(r"\b\d{1,2} of (?:us|you|them)\b")
 _PEOPLE: list[_Rule[int]] = [
     (re.compile(pattern), meaning)
     for pattern, meaning in (
         (
-            rf"\b(?:me|myself|i) (?:and|plus) {_N} (?:\w+ )?(?:friends|others|people)\b",
-            lambda m: _value(m[1]) + 1,
+            rf"\b(my \w+ (?:and )?)?(?:me|myself|i) (?:and|plus|with) (?:my )?{_N} (?:\w+ )?{_COMPANY}",
+            lambda m: _value(m[2]) + (2 if m[1] else 1),
         ),
         (
-            r"\b(?:me|myself) and (?:my|a) \w+|\bmy \w+ and (?:me|i|myself)\b|\ba couple\b|\bboth of us\b",
-            lambda m: 2,
+            rf"\bmy {_N} (?:\w+ )?{_COMPANY} and (?:me|i|myself)\b{_NO_REMARK}",
+            lambda m: _value(m[1]) + 1,
+        ),
+        (rf"\b(?:me|myself) and (?:my|a) (\w+)\b{_NO_REMARK}", lambda m: _with(m[1])),
+        (rf"\bmy (\w+) and (?:me|i|myself)\b{_NO_REMARK}", lambda m: _with(m[1])),
+        (r"\ba couple\b|\bboth of us\b", lambda m: 2),
+        # "Two of us are vegetarians" is a remark, wherever it stands.
+        (
+            rf"(?:^|\b(?:we are|were|we will be|well be|there are|there will be|therell be|there is|make it|"
+            rf"for|all|just|only|the|table of|its|be) ){_N} of (?:us|you)\b"
+            r"(?! (?:is|are|am|has|have|was|wants?|needs?|likes?|cant|can|will|would|do|dont|does|doesnt|"
+            r"eats?)\b)",
+            lambda m: _value(m[1]),
         ),
         (r"\bhalf a dozen\b", lambda m: 6),
         (r"\b(?:a|1) dozen\b", lambda m: 12),
         (r"\bnobody\b|\bno people\b", lambda m: 0),
         (r"\bminus (\d+)(?: people)?\b", lambda m: -int(m[1])),
         (rf"\b{_N} {_GUESTS}", lambda m: _value(m[1])),
-        (rf"\b(?:party|group|table|booking|reservation) (?:of|for) {_N}\b", lambda m: _value(m[1])),
+        (rf"\b(?:party|group|family|table|booking|reservation) (?:of|for) {_N}\b", lambda m: _value(m[1])),
         (
             r"\b(?:we are|were|we will be|well be|there are|there will be|therell be) (\d+)\b",
             lambda m: int(m[1]),
@@ -123,17 +204,22 @@ _PEOPLE: list[_Rule[int]] = [
         ),
     )
 ]
+_EACH_FOR: _Rule[int] = (
+    re.compile(rf"\b(\d{{1,2}}) for (?=(?:\.|today|tonight|tomorrow|lunch|dinner|{'|'.join(DAYS).lower()}))"),
+    lambda m: int(m[1]),
+)
 _FOR: _Rule[int] = (re.compile(r"\bfor (\d{1,6})\b"), lambda m: int(m[1]))
 
 
-def _people(text: str, *, for_is_people: bool) -> tuple[int | None, str]:
-    family = _FAMILY.findall(text)
+def _people(text: str, *, for_is_people: bool) -> tuple[int | None, str, int]:
+    family = list(_FAMILY.finditer(text))
     if len(family) > 1:
-        return sum(map(int, family)), _FAMILY.sub("", text)
-    people, text = _last(text, _PEOPLE)
+        return sum(int(match[1]) for match in family), _dotted(_FAMILY, text), family[-1].start()
+    people, text, place = _last(text, _PEOPLE)
+    text = _dotted(_SOME_OF_US, text)
     if people is None and for_is_people:
-        return _last(text, [_FOR])
-    return people, text
+        return _last(text, [_FOR, _EACH_FOR])
+    return people, text, place
 
 
 # -- times -------------------------------------------------------------------------------------
@@ -220,15 +306,18 @@ _CALENDAR: list[tuple[re.Pattern[str], _Day]] = [
         (r"tomorrow", lambda m, today: today + timedelta(1)),
         (r"yesterday", lambda m, today: today - timedelta(1)),
         (r"(?:today|tonight|this (?:evening|afternoon|lunchtime|morning))", lambda m, today: today),
-        (r"in (a|\d{1,2}) (days?|weeks?)", lambda m, today: today + _span(m[1], m[2])),
+        (r"in (a|\d{1,2}) (days?|weeks?)", lambda m, today: today + _days(m[1], m[2])),
         (
             r"(?:((?:a|1) week (?:from|on)|next week(?: on)?|next|this|the coming|coming) )?"
             rf"({_WEEKDAY})s?(?: (next week|week))?",
             lambda m, today: _weekday(m[2], f"{m[1] or ''} {m[3] or ''}".strip(), today),
         ),
-        (rf"(?:the )?{_TH}", lambda m, today: _day_of_month(int(m[1]), today)),
         (
-            rf"the (\d{{1,2}})(?! (?:{_GUESTS}|am|pm|oclock))",
+            rf"(?:the )?{_TH}",
+            lambda m, today: _day_of_month(int(m[1]), today),
+        ),
+        (
+            rf"the (\d{{1,2}})(?! (?:{_GUESTS}|of us|am|pm|oclock))",
             lambda m, today: _day_of_month(int(m[1]), today),
         ),
     )
@@ -242,7 +331,7 @@ def _day_rules(today: date) -> list[_Rule[date]]:
     return [(pattern, rule(meaning)) for pattern, meaning in _CALENDAR]
 
 
-def _span(count: str, unit: str) -> timedelta:
+def _days(count: str, unit: str) -> timedelta:
     return timedelta((1 if count == "a" else int(count)) * (7 if unit.startswith("week") else 1))
 
 

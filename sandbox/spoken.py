@@ -216,6 +216,18 @@ _FILLERS = re.compile(
 )
 
 
+_NO_DAYS = {"one", "time", "thing", "option", "table", "booking", "reservation", "question", "all"}
+
+
+def _is_day(before: list[str], after: list[str]) -> bool:
+    """Whether "first", "second" or "third" is a day of the month: not in "a second", "first of all"."""
+    months = {name.lower() for name in MONTHS}
+    following = after[1:2] if after[:1] == ["of"] else after[:1]
+    if months.intersection(before[-1:] + following):
+        return True
+    return before[-1:] == ["the"] and not _NO_DAYS.intersection(following)
+
+
 def _in_figures(text: str) -> str:
     """ "twenty fourth" → "24th", "seven thirty" → "7 30", "a hundred" → "100"."""
     out: list[str] = []
@@ -231,6 +243,8 @@ def _in_figures(text: str) -> str:
             out.append(str(_TENS[word]))
         elif word in _ONES:
             out.append(str(_ONES.index(word)))
+        elif word in _ORDINALS[1:4] and not _is_day(out, words):
+            out.append(word)
         elif word in _ORDINALS:
             out.append(ordinal(_ORDINALS.index(word)))
         elif word in _TENTHS:

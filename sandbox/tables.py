@@ -1,7 +1,7 @@
 """Tables at the restaurant: one that is booked, one that is being talked about, and what is possible."""
 
 from dataclasses import dataclass
-from datetime import date, datetime, time
+from datetime import date, datetime, time, timedelta
 
 from sandbox.slots import Clock, Slot, Slots
 from sandbox.spoken import say_day, say_number, say_time
@@ -27,19 +27,27 @@ class Table:
 
 @dataclass
 class Draft:
-    """A table that is being talked about. `replaces`: the reference of a booking that it is to replace."""
+    """A table that is being talked about.
+
+    `replaces`: the reference of a booking that it is to replace.
+    `latest`: of people and time, what was said last.
+    """
 
     people: int | None = None
     day: date | None = None
     at: time | None = None
     replaces: str = ""
+    latest: Slot | None = None
 
     def fill(self, slots: Slots) -> None:
+        self.latest = slots.latest or self.latest
         if slots.people is not None:
             self.people = slots.people
         self.day = slots.day or self.day
         if slots.clock is not None:
             self.at = table_time(slots.clock)
+        elif slots.shift and self.at:
+            self.at = (datetime.combine(date.min + timedelta(1), self.at) + slots.shift).time()
 
     def missing(self) -> Slot | None:
         return (

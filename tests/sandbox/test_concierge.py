@@ -139,11 +139,7 @@ def test_booking_takes_corrections_until_it_is_right() -> None:
         A: Of course. … time
         C: half past eight
         A: a table for six at 8:30 p.m. on Saturday, November 28th.
-        C: Make it eight.
-        A: Do you mean eight people, or 8 p.m.?
-        C: What?
-        A: eight people, or 8 p.m.?
-        C: People.
+        C: Make it eight people.
         A: a table for eight at 8:30 p.m. on Saturday, November 28th.
         C: Yes, Saturday at half past eight.
         > book_table, people=8, day=2026-11-28, time=20:30
@@ -201,6 +197,101 @@ def test_booking_is_left_and_come_back_to() -> None:
         A: dark … a table for two at 9 p.m. tonight.
         C: Perfect.
         > book_table, people=2, day=2026-11-22, time=21:00
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "one of us is allergic to nuts",
+        "two of us are vegetarians",
+        "my friend and I want a window seat",
+        "first I have a question",
+    ],
+)
+def test_remark_changes_nothing_at_the_confirmation(line: str) -> None:
+    play(
+        f"""
+        C: A table for four tomorrow at eight.
+        A: a table for four
+        C: {line}
+        A: a table for four at 8 p.m. tomorrow
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "line", "table"),
+    [
+        ("A table for two tomorrow at eight.", "can we make it nine instead", "for two at 9 p.m."),
+        ("A table at eight tomorrow for two.", "no I said three", "for three at 8 p.m."),
+        ("A table for two tomorrow at eight.", "not two, three", "for three at 8 p.m."),
+        ("A table at eight tomorrow for two.", "not eight, nine", "for two at 9 p.m."),
+        ("A table at eight tomorrow for two.", "make it 22", "for two at 10 p.m."),
+        ("A table for two tomorrow at eight.", "I said five", "for two at 5 p.m."),
+    ],
+)
+def test_bare_number_corrects_what_was_said_last_or_is_denied(first: str, line: str, table: str) -> None:
+    play(f"C: {first}\nA: a table\nC: {line}\nA: a table {table} tomorrow … ?")
+
+
+def test_bare_number_corrects_the_people_while_the_day_is_asked_for() -> None:
+    play("C: A table for two.\nA: day\nC: No, I said eight.\nA: for eight. … day")
+
+
+def test_bare_number_is_asked_about_where_nothing_tells() -> None:
+    play(
+        """
+        C: A table for two tomorrow at eight.
+        A: a table for two
+        C: yes
+        > book_table, people=2
+        A: B1001
+        C: Change my booking.
+        A: What should I change
+        C: one
+        A: Do you mean one person, or 1 p.m.?
+        C: What?
+        A: one person, or 1 p.m.?
+        C: Yes.
+        A: one person, or 1 p.m.?
+        C: The first.
+        A: a table for one at 8 p.m.
+        """
+    )
+
+
+@pytest.mark.parametrize("line", ["okay do it", "right", "yes", "nothing", "leave it like that"])
+def test_what_to_change_is_left_for_the_confirmation(line: str) -> None:
+    play(
+        f"""
+        C: A table for two tomorrow at eight.
+        A: a table for two
+        C: no
+        A: What should I change
+        C: {line}
+        A: a table for two at 8 p.m. tomorrow … ?
+        """
+    )
+
+
+def test_hours_from_now_and_later() -> None:
+    play(
+        """
+        C: A table for two in three hours.
+        A: a table for two at 6:05 p.m. tonight.
+        C: Half an hour later, please.
+        A: Of course. … a table for two at 6:35 p.m. tonight.
+        C: On second thought make it nine o'clock.
+        A: at 9 p.m. tonight
+        C: an hour earlier
+        A: at 8 p.m. tonight
+        C: yes
+        > book_table, people=2, day=2026-11-22, time=20:00
+        A: B1001
+        C: Actually, one hour later, please.
+        A: change your booking to a table for two at 9 p.m.
         """
     )
 
@@ -490,7 +581,20 @@ def test_repeat_of_the_opening_line() -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["Stop.", "Stop, please.", "okay stop", "be quiet", "Wait.", "one moment please"]
+    "line",
+    [
+        "Stop.",
+        "Stop, please.",
+        "okay stop",
+        "be quiet",
+        "Wait.",
+        "one moment please",
+        "give me a second",
+        "just a second let me check",
+        "all right hold on a second",
+        "one second please let me ask my wife",
+        "wait for a moment",
+    ],
 )
 def test_stop_answers_with_a_word_and_waits(line: str) -> None:
     assert play("C: hello").heard(line) == Say("Okay.")
@@ -566,6 +670,19 @@ def test_booking_that_came_out_wrong_is_changed(line: str, answer: str) -> None:
         A: {answer}
         """
     )
+
+
+@pytest.mark.parametrize(
+    "line", ["no bye", "no thank you goodbye", "no, I have to go", "never mind, bye", "Goodbye.", "okay bye"]
+)
+def test_goodbye_is_heard_before_an_answer(line: str) -> None:
+    play(f"C: A table for two tomorrow at eight.\nA: Shall I book it?\nC: {line}\nA: nothing for now [end]")
+    play(f"C: Weather in Rome.\n> get_weather\nA: another city?\nC: {line}\nA: Goodbye [end]")
+
+
+@pytest.mark.parametrize("line", ["yes, book it, bye", "yes that's it", "yes, see you then"])
+def test_yes_with_a_goodbye_still_books(line: str) -> None:
+    play(f"C: A table for two tomorrow at eight.\nA: Shall I book it?\nC: {line}\n> book_table, people=2")
 
 
 def test_goodbye_in_a_booking_says_that_nothing_is_booked() -> None:

@@ -1,8 +1,11 @@
-"""People, days and times as callers say them and recognisers spell them, on Sunday, November 22nd 2026."""
+"""People, days and times as callers say them and recognisers spell them.
+
+It is Sunday, November 22nd 2026, 3:05 p.m.
+"""
 
 from __future__ import annotations
 
-from datetime import date, time
+from datetime import date, datetime, time, timedelta
 
 import pytest
 
@@ -10,11 +13,11 @@ from sandbox.slots import Slot, Slots, read_slots
 from sandbox.spoken import Said
 from sandbox.tables import table_time
 
-SUNDAY = date(2026, 11, 22)
+SUNDAY = datetime(2026, 11, 22, 15, 5)  # noqa: DTZ001 — the restaurant's clock; any zone will do
 
 
-def read(line: str, expecting: Slot | None = None, today: date = SUNDAY) -> Slots:
-    return read_slots(Said.of(line), today, expecting)
+def read(line: str, expecting: Slot | None = None, now: datetime = SUNDAY) -> Slots:
+    return read_slots(Said.of(line), now, expecting)
 
 
 def at(line: str, expecting: Slot | None = "time") -> time | None:
@@ -55,6 +58,15 @@ def at(line: str, expecting: Slot | None = "time") -> time | None:
         ("zero", 0),
         ("nobody", 0),
         ("minus two", -2),
+        ("a family of five", 5),
+        ("six of us", 6),
+        ("the two of us", 2),
+        ("me and two kids", 3),
+        ("me and my two kids", 3),
+        ("my wife, me and two kids", 4),
+        ("my two kids and me", 3),
+        ("my parents and me", 3),
+        ("me and my parents", 3),
     ],
 )
 def test_people_when_asked(line: str, people: int) -> None:
@@ -113,6 +125,71 @@ def test_time_when_asked(line: str, expected: time | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "day", "clock"),
+    [
+        ("in two hours", 22, time(17, 5)),
+        ("in an hour", 22, time(16, 5)),
+        ("in half an hour please", 22, time(15, 35)),
+        ("in an hour and a half", 22, time(16, 35)),
+        ("in one and a half hours", 22, time(16, 35)),
+        ("in twenty minutes", 22, time(15, 25)),
+        ("two hours from now", 22, time(17, 5)),
+        ("in ten hours", 23, time(1, 5)),
+    ],
+)
+@pytest.mark.parametrize("expecting", ["people", "day", "time", None])
+def test_hours_from_now(line: str, day: int, clock: time, expecting: Slot | None) -> None:
+    slots = read(line, expecting)
+    assert slots.day is not None
+    assert slots.clock is not None
+    assert (slots.people, slots.day.day, table_time(slots.clock), slots.number) == (None, day, clock, None)
+
+
+@pytest.mark.parametrize(
+    ("line", "minutes"),
+    [
+        ("half an hour later", 30),
+        ("one hour later please", 60),
+        ("two hours earlier", -120),
+        ("fifteen minutes later", 15),
+    ],
+)
+@pytest.mark.parametrize("expecting", ["people", "day", "time", None])
+def test_hours_later_than_what_was_said(line: str, minutes: int, expecting: Slot | None) -> None:
+    assert read(line, expecting) == Slots(shift=timedelta(minutes=minutes))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "give me a second",
+        "just a second let me check",
+        "all right hold on a second",
+        "one second please let me ask my wife",
+        "two minutes please",
+        "first I have a question",
+        "first of all",
+        "the second one",
+        "the first time",
+        "one of us is allergic to nuts",
+        "two of us are vegetarians",
+        "my friend and I want a window seat",
+        "me and my friends",
+    ],
+)
+@pytest.mark.parametrize("expecting", ["people", "day", "time", None])
+def test_other_numbers_are_nothing_of_a_table(line: str, expecting: Slot | None) -> None:
+    assert not read(line, expecting)
+
+
+@pytest.mark.parametrize(
+    "line", ["the second", "December second", "the first of December", "second December"]
+)
+def test_ordinals_are_days_where_they_stand_as_days(line: str) -> None:
+    assert read(line).day in (date(2026, 12, 1), date(2026, 12, 2))
+
+
+@pytest.mark.parametrize(
     ("line", "day"),
     [
         ("today", date(2026, 11, 22)),
@@ -161,7 +238,7 @@ def test_day_when_asked(line: str, day: date | None) -> None:
     [("Friday", date(2026, 11, 27)), ("next Friday", date(2026, 12, 4)), ("this Friday", date(2026, 11, 27))],
 )
 def test_next_friday_is_in_the_next_calendar_week(line: str, monday: date) -> None:
-    assert read(line, "day", today=date(2026, 11, 23)).day == monday
+    assert read(line, "day", now=SUNDAY.replace(day=23)).day == monday
 
 
 @pytest.mark.parametrize(
@@ -173,6 +250,11 @@ def test_next_friday_is_in_the_next_calendar_week(line: str, monday: date) -> No
         ("table four for on Friday", 4, 27, None),
         ("a table for 10 at 10", 10, None, time(22)),
         ("at eight, ten people", 10, None, time(20)),
+        ("two for tonight at seven", 2, 22, time(19)),
+        ("My wife and I would like a table tomorrow", 2, 23, None),
+        ("a table for two for two hours tomorrow", 2, 23, None),
+        ("six of us tomorrow at eight", 6, 23, time(20)),
+        ("we are six, two of us are children", 6, None, None),
         ("two November 24th at 19:30", None, 24, time(19, 30)),
         ("a table for two November 24th 7 30", 2, 24, time(19, 30)),
         ("24th November 7 30 for four", 4, 24, time(19, 30)),
