@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Never
@@ -23,7 +24,13 @@ from livekit.agents import (
     stt,
     tts,
 )
-from livekit.agents.voice import SpeechCreatedEvent, SpeechHandle, room_io
+from livekit.agents.voice import (
+    SpeechCreatedEvent,
+    SpeechHandle,
+    UserInputTranscribedEvent,
+    UserStateChangedEvent,
+    room_io,
+)
 from livekit.agents.voice.agent_session import SessionConnectOptions
 
 from sandbox.calls import CallStore
@@ -33,6 +40,8 @@ from sandbox.turns import AgentTurns, CallerTurns
 from sandbox.wire import Wire
 from sandbox.wits import (
     APOLOGY,
+    HANGING_UP,
+    STILL_THERE,
     ConciergeLLM,
     LlmConfig,
     descriptors,
@@ -43,6 +52,11 @@ from sandbox.wits import (
 )
 
 TOOL_LIMIT_S = 10.0
+
+# Silence of both that long is broken: a noise may have cut the agent, or the caller may have gone.
+AWAY_AFTER_S = 15.0
+# So many times in a row; then the line goes to someone else.
+_NUDGES = 3
 
 # A caller whose connection broke may come back under the same identity.
 _RETURN_LIMIT_S = 5.0
@@ -102,6 +116,7 @@ class Conversation:
         self._over: asyncio.Future[Reason] = self._loop.create_future()
         self._caller_away = False
         self._reply: SpeechHandle | None = None
+        self._nudges = 0  # since the caller last said something
 
     def stop(self) -> None:
         """End the call because the process ends. May be called from any thread."""
@@ -172,6 +187,7 @@ class Conversation:
             # The browser cancels the echo; with a warm-up the first 3 s of speech would go unheard.
             aec_warmup_duration=None,
             session_close_transcript_timeout=0.5,
+            user_away_timeout=AWAY_AFTER_S,
         )
         caller = CallerTurns(wire.send, add_entry)
         agent = AgentTurns(
@@ -179,6 +195,11 @@ class Conversation:
         )
         session.on("user_state_changed", caller.on_state)
         session.on("user_input_transcribed", caller.on_transcript)
+        session.on(
+            "user_state_changed",
+            partial(self._on_user_state, rules.nudge if wits is rules else lambda: STILL_THERE),
+        )
+        session.on("user_input_transcribed", self._on_words)
         session.on("speech_created", agent.on_speech)
         session.on("speech_created", self._on_speech)
         session.on("conversation_item_added", partial(_on_item, agent, rules))
@@ -240,6 +261,19 @@ class Conversation:
     def _on_room_gone(self, *_: object) -> None:
         # LiveKit closes a room in which only agents are left.
         self._end("caller_left" if self._caller_away else "agent_failed")
+
+    def _on_user_state(self, nudge: Callable[[], str], event: UserStateChangedEvent) -> None:
+        if event.new_state != "away" or self._over.done():
+            return
+        self._nudges += 1
+        if self._nudges > _NUDGES:
+            self._leave_after(self._session.say(HANGING_UP))
+        else:
+            self._session.say(nudge())
+        self._session.reset_away_timer()  # else there is no second time
+
+    def _on_words(self, event: UserInputTranscribedEvent) -> None:
+        self._nudges = 0
 
     def _on_speech(self, event: SpeechCreatedEvent) -> None:
         if event.source == "generate_reply":

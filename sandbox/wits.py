@@ -24,6 +24,7 @@ FILLER = "One moment, please."
 FILLER_AFTER_S = 2.5
 WAIT = "Just a moment, please."
 STILL_THERE = "Are you still there?"
+HANGING_UP = "I can't hear you any more, so I'll hang up. Goodbye!"
 
 DEFAULT_PROMPT = (
     "You are a friendly concierge on the phone. You tell the weather and the local time of cities, book"

@@ -14,7 +14,7 @@ from sandbox import conversation
 from sandbox.agent import DispatchError
 from sandbox.calls import CallRecord
 from sandbox.speech import Recogniser
-from sandbox.wits import WAIT
+from sandbox.wits import HANGING_UP, STILL_THERE, WAIT
 from tests.sandbox.caller import Caller, Line, final, line
 
 WEATHER = '{"city": "Paris", "condition": "sunny", "temperature_c": 21, "demo_data": true}'
@@ -179,6 +179,21 @@ def test_a_caller_who_talks_while_a_tool_is_out(phone: Line) -> None:
 
     caller = asyncio.run(call())
     assert kinds(caller).count("tool_call") == 1
+
+
+def test_a_caller_who_says_nothing(phone: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "AWAY_AFTER_S", 0.3)
+
+    async def call() -> CallRecord:
+        async with phone.call(first_message="Hello. Yes?") as (caller, call_id):
+            await caller.until(lambda: not caller.connected, "the room's end")
+            assert kinds(caller)[-1] == "session_ended"
+            return await phone.record(call_id)
+
+    record = asyncio.run(call())
+    assert record["termination_reason"] == "agent_ended"
+    nudge = f"{STILL_THERE} Yes?"
+    assert [text for _, _, text in said(record)] == ["Hello. Yes?", nudge, nudge, nudge, HANGING_UP]
 
 
 def test_nobody_comes(phone: Line) -> None:
