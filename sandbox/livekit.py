@@ -43,7 +43,7 @@ if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
 
-log = logging.getLogger("livekit-server")
+_log = logging.getLogger(__name__)
 
 
 class LiveKitError(Exception):
@@ -210,7 +210,7 @@ class LiveKitServer:
         self.port = port or _free_port(socket.SOCK_STREAM)
         self.udp_port = _free_port(socket.SOCK_DGRAM)
         self._process: asyncio.subprocess.Process | None = None
-        self._printing: asyncio.Task[None] | None = None
+        self._printing: asyncio.Task[str] | None = None
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -252,34 +252,48 @@ class LiveKitServer:
         command = [str(self._binary)]
         if sys.platform == "linux":
             command = [sys.executable, "-I", "-S", "-c", _DIE_WITH_PARENT, str(os.getpid()), *command]
-        self._process = process = await asyncio.create_subprocess_exec(
-            *command,
-            # The configuration travels in the environment: every user of the machine can read arguments.
-            env=_environment(json.dumps(self._config())),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            limit=1 << 20,
-            start_new_session=True,  # Ctrl-C is for us; we end it after the calls
-        )
+        try:
+            self._process = process = await asyncio.create_subprocess_exec(
+                *command,
+                # The configuration travels in the environment: every user of the machine can read arguments.
+                env=_environment(json.dumps(self._config())),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                limit=1 << 20,
+                start_new_session=True,  # Ctrl-C is for us; we end it after the calls
+            )
+        except OSError as problem:
+            raise LiveKitError(f"livekit-server cannot be started: {problem}.") from problem
         self._printing = asyncio.create_task(_print_lines(process), name="livekit-output")
         ended = asyncio.create_task(process.wait())
         ready = asyncio.create_task(self._wait_ready())
         try:
             await asyncio.wait({ended, ready}, timeout=15, return_when=asyncio.FIRST_COMPLETED)
             if ended.done():
-                await self._printing
-                # It exits with 0 when a port is taken, so the code says nothing.
-                raise LiveKitError(
-                    f"livekit-server ended at once (HTTP port {self.port}, UDP port {self.udp_port})."
-                    " Its own words are above; is another program using one of the ports?"
-                )
+                raise LiveKitError(await self._early_end(await self._printing))
             if not ready.done():
                 raise LiveKitError(f"livekit-server is not ready on port {self.port} after 15 s.")
             ready.result()
+        except LiveKitError:
+            with suppress(ProcessLookupError):
+                process.kill()  # whoever watches it waits for its end
+            raise
         finally:
             ended.cancel()
             ready.cancel()
+
+    async def _early_end(self, last_line: str) -> str:
+        """Why it may have ended. It exits with 0 when a port is taken, so the code says nothing."""
+        version = await asyncio.to_thread(_version, self._binary)
+        if version == VERSION:
+            guess = "Is another program using one of the ports?"
+        else:
+            guess = f"This is version {version} at {self._binary}; {VERSION} is known to work."
+        return (
+            f"livekit-server ended at once (HTTP port {self.port}, UDP port {self.udp_port})."
+            f" Its last words: {last_line or 'none'}. {guess}"
+        )
 
     def _config(self) -> dict[str, object]:
         return {
@@ -319,6 +333,11 @@ class LiveKitServer:
             async with api.LiveKitAPI(url, self._key, self._secret, session=http) as livekit:
                 try:
                     await livekit.room.list_rooms(api.ListRoomsRequest())
+                except (aiohttp.ClientError, TimeoutError) as problem:
+                    raise LiveKitError(
+                        f"livekit-server stopped answering on port {self.port}"
+                        f" ({problem or type(problem).__name__})."
+                    ) from problem
                 except api.TwirpError as problem:
                     raise LiveKitError(
                         f"A LiveKit server that is not ours answers on port {self.port}."
@@ -331,15 +350,15 @@ class LiveKitServer:
             code = await self._process.wait()
             if time.monotonic() - started > 60:
                 pause = 0.5
-            log.error("it has ended (exit code %s); starting it again in %.1f s", code, pause)
+            _log.error("it has ended (exit code %s); starting it again in %.1f s", code, pause)
             await asyncio.sleep(pause)
             pause = min(pause * 2, 30)
             try:
                 await self._launch()
             except LiveKitError as problem:
-                log.error("%s", problem)
+                _log.error("%s", problem)
                 continue
-            log.warning("it runs again")
+            _log.warning("it runs again")
 
     async def _end_process(self) -> None:
         process, self._process = self._process, None
@@ -360,7 +379,27 @@ def _environment(config: str) -> dict[str, str]:
     return {**kept, "LIVEKIT_CONFIG": config}
 
 
-async def _print_lines(process: asyncio.subprocess.Process) -> None:
+def _version(binary: Path) -> str:
+    """Which version the server says that it is; "unknown" when it does not."""
+    try:
+        answer = subprocess.run(
+            [binary, "--version"],
+            env=_environment(""),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=5,
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return "unknown"
+    found = re.search(r"\bversion v?(\d\S*)", answer.stdout)
+    return found[1] if found else "unknown"
+
+
+async def _print_lines(process: asyncio.subprocess.Process) -> str:
+    """Its words, into our log; returns the last line."""
+    last = ""
     assert process.stdout is not None  # noqa: S101 - a pipe, see _launch
     while True:
         try:
@@ -368,8 +407,9 @@ async def _print_lines(process: asyncio.subprocess.Process) -> None:
         except ValueError:
             continue  # longer than the limit, and dropped by the reader; the next line is whole again
         if not line:
-            return
-        log.warning("%s", line.decode(errors="replace").rstrip())
+            return last
+        last = line.decode(errors="replace").rstrip()
+        _log.warning("%s", last)
 
 
 def _free_port(kind: socket.SocketKind) -> int:

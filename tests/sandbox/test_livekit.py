@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -239,7 +240,7 @@ def test_its_death_is_said_and_it_comes_back_on_the_same_ports(
             assert server_process(server) != dead
             assert await takes_our_key(server)
 
-    caplog.set_level("WARNING", "livekit-server")
+    caplog.set_level("WARNING", "sandbox.livekit")
     asyncio.run(main())
     assert "it has ended (exit code -9)" in caplog.text
 
@@ -253,10 +254,55 @@ def test_its_own_words_are_in_our_log(binary: Path, caplog: pytest.LogCaptureFix
                 process.wait(timeout=10)
                 other.bind(("127.0.0.1", server.udp_port))
                 await until(lambda: f"livekit-server ended at once (HTTP port {server.port}" in caplog.text)
-            words = [record.getMessage() for record in caplog.records if record.name == "livekit-server"]
+            words = [record.getMessage() for record in caplog.records if record.name == "sandbox.livekit"]
             assert f"listen udp 127.0.0.1:{server.udp_port}: bind: address already in use" in words
 
     asyncio.run(main())
+
+
+def test_another_version_that_will_not_run_is_named(tmp_path: Path) -> None:
+    other = program(
+        tmp_path / "livekit-server",
+        '[ "$1" = --version ] && { echo "livekit-server version 1.5.0"; exit 0; }\n'
+        "echo starting; echo 'could not parse config: field stun_servers not found'; exit 1",
+    )
+
+    async def main() -> None:
+        with pytest.raises(LiveKitError) as problem:
+            async with running(other):
+                pass
+        assert "Its last words: could not parse config: field stun_servers not found" in str(problem.value)
+        assert f"version 1.5.0 at {other}; {livekit.VERSION} is known to work" in str(problem.value)
+
+    asyncio.run(main())
+
+
+def test_a_start_that_fails_is_tried_again(
+    binary: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, problems = asyncio.create_subprocess_exec, [OSError("no memory"), TimeoutError()]
+    list_rooms = api.room_service.RoomService.list_rooms
+
+    async def fail_once(*args: Any, **options: Any) -> asyncio.subprocess.Process:
+        if len(problems) == 2:
+            raise problems.pop(0)
+        return await start(*args, **options)
+
+    async def no_answer_once(*args: Any, **options: Any) -> Any:
+        if problems:
+            raise problems.pop()
+        return await list_rooms(*args, **options)
+
+    async def main() -> None:
+        async with running(binary) as server:
+            monkeypatch.setattr(asyncio, "create_subprocess_exec", fail_once)
+            monkeypatch.setattr(api.room_service.RoomService, "list_rooms", no_answer_once)
+            server_process(server).kill()
+            await until(lambda: "it runs again" in caplog.text)
+
+    asyncio.run(main())
+    assert "livekit-server cannot be started: no memory" in caplog.text
+    assert "stopped answering on port" in caplog.text
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
