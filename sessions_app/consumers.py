@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from enum import IntEnum
 from importlib import import_module
 from typing import Any, ParamSpec, TypeVar
@@ -32,14 +31,18 @@ T = TypeVar("T")
 
 
 class Close(IntEnum):
-    """Servers can send 1000 and 3000 to 4999 only. After GAP, TOO_FAST and TROUBLE the page resumes."""
+    """Servers can send 1000 and 3000 to 4999 only.
+
+    After BAD_MESSAGE, GAP and TOO_MUCH the page tries again, and gives up if it gets nowhere; after TROUBLE
+    it tries until the call is over.
+    """
 
     BAD_MESSAGE = 4400
     NOT_YOURS = 4403
     GAP = 4409
     LOG_CLOSED = 4410
     TOO_LARGE = 4413
-    TOO_FAST = 4429
+    TOO_MUCH = 4429
     TROUBLE = 4500
 
 
@@ -48,6 +51,9 @@ PER_S, BURST = 40, 300
 
 MAX_WAITING = 1000
 """Frames that wait for the database; more than the rate allows in 20 s means that it does not answer."""
+
+MAX_TOOLS = 8
+"""Tool calls of one socket that are carried out at once; agents ask for one or two."""
 
 # Channels' own way runs every consumer's queries in one thread, where a slow one holds up all sockets.
 _log_threads = ThreadPoolExecutor(4, thread_name_prefix="log")
@@ -107,7 +113,7 @@ class RelayConsumer(Socket):
         if self.is_closed:
             return
         if not self.bucket.take():
-            await self.shut(Close.TOO_FAST, "too many messages")
+            await self.shut(Close.TOO_MUCH, "too many messages")
             return
         try:
             message = parse(text_data or "")
@@ -138,7 +144,7 @@ class RelayConsumer(Socket):
 
     async def enqueue(self, frame: Frame) -> None:
         if len(self.waiting) >= MAX_WAITING:
-            await self.shut(Close.TOO_FAST, "the database does not keep up")
+            await self.shut(Close.TOO_MUCH, "the database does not keep up")
             return
         self.waiting.append(frame)
         if self.writer is None or self.writer.done():
@@ -152,6 +158,8 @@ class RelayConsumer(Socket):
                 recorded = await in_thread(log.record)(self.session_id, batch)
             except log.SequenceGapError as gap:
                 await self.shut(Close.GAP, str(gap))
+            except log.LogFullError as full:
+                await self.shut(Close.TOO_MUCH, str(full))
             except log.LogClosedError:
                 await self.shut(Close.LOG_CLOSED, "the call ended long ago")
             except VoiceSession.DoesNotExist:
@@ -173,13 +181,18 @@ class RelayConsumer(Socket):
                 self.start_tool(ToolCall.read(frame.data), frame.at_ms)
 
     def start_tool(self, call: ToolCall, at_ms: int) -> None:
-        task = asyncio.create_task(self.run_tool(call, self.session.moment(at_ms)))
+        called_at = self.session.moment(at_ms)
+        if len(self.tools) < MAX_TOOLS:
+            output = in_thread(tools.run, _tool_threads)(self.session, call, called_at)
+        else:
+            output = in_thread(tools.refuse)(self.session, call, "Too much is asked for at once.", "busy")
+        task = asyncio.create_task(self.tell_output(call, output))
         self.tools.add(task)  # the event loop itself keeps only weak references
         task.add_done_callback(self.tools.discard)
 
-    async def run_tool(self, call: ToolCall, called_at: datetime) -> None:
+    async def tell_output(self, call: ToolCall, coming: Awaitable[str]) -> None:
         try:
-            output = await in_thread(tools.run, _tool_threads)(self.session, call, called_at)
+            output = await coming
         except Exception:
             # Trouble with the database: the tool's change may have been made or not, so nothing can be said
             # of it here. The page tells the agent so when its own time is up.

@@ -123,15 +123,14 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def parse(text: str) -> Frame | Interim | Ping:
     """One message of the socket. Raises EventError."""
-    message = decode(text)
-    if len(text.encode(errors="surrogatepass")) > MAX_BYTES:
+    return read(decode(text), len(text.encode(errors="surrogatepass")))
+
+
+def read(message: Any, size: int | None = None) -> Frame | Interim | Ping:
+    """One decoded message, whose JSON has `size` bytes (None: to be counted). Raises EventError."""
+    if (_size(message) if size is None else size) > MAX_BYTES:
         seq = message.get("seq") if isinstance(message, dict) else None
         raise EventError("too_large", f"the message is over {MAX_BYTES} bytes", seq if is_seq(seq) else None)
-    return read(message)
-
-
-def read(message: Any) -> Frame | Interim | Ping:
-    """One decoded message. Raises EventError."""
     if not isinstance(message, dict):
         raise EventError("not_an_object", "the message is not a JSON object")
     if "seq" in message:
@@ -141,6 +140,14 @@ def read(message: Any) -> Frame | Interim | Ping:
     if message.get("type") in TEXTS and _data(message).get("is_final") is False:
         return Interim(_at_ms(message), message["type"], _checked_data(message["type"], _data(message)))
     raise EventError("bad_seq", "only an interim text or a ping comes without seq")
+
+
+def _size(message: Any) -> int:
+    try:
+        text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError as error:
+        raise EventError("not_storable", "the message is nested too deeply") from error
+    return len(text.encode(errors="surrogatepass"))
 
 
 def is_seq(value: Any) -> bool:

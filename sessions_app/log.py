@@ -17,6 +17,9 @@ from sessions_app.models import SessionEvent, VoiceSession
 BROWSER = SessionEvent.Source.BROWSER
 SERVER = SessionEvent.Source.SERVER
 
+MAX_LINES = 20_000
+"""Of one source in one call. An hour of talk has about two thousand; a page with a defect never stops."""
+
 OPEN_AFTER_END = timedelta(hours=24)
 """A page may come back with what it could not send; later than this, the log of an ended call is closed."""
 
@@ -41,6 +44,10 @@ class SequenceGapError(Exception):
         self.ack = ack
 
 
+class LogFullError(Exception):
+    """The log of this call takes no more lines."""
+
+
 class LogClosedError(Exception):
     """The call ended long ago."""
 
@@ -48,12 +55,12 @@ class LogClosedError(Exception):
 def record(session_id: UUID, frames: Sequence[Frame], *, source: str = BROWSER) -> Recorded:
     """Appends a batch of one source's frames, with what they mean for the session, in one transaction.
 
-    A frame that the log has already is passed over. Raises SequenceGapError (what came before the gap is then
-    stored), LogClosedError, and VoiceSession.DoesNotExist.
+    A frame that the log has already is passed over. Raises SequenceGapError and LogFullError (what came
+    before is then stored), LogClosedError, and VoiceSession.DoesNotExist.
     """
     now = timezone.now()
     stored: list[Frame] = []
-    has_gap = False
+    trouble: Exception | None = None
     with transaction.atomic():
         session = VoiceSession.objects.select_for_update().get(pk=session_id)
         if session.ended_at is not None and now - session.ended_at > OPEN_AFTER_END:
@@ -64,7 +71,10 @@ def record(session_id: UUID, frames: Sequence[Frame], *, source: str = BROWSER) 
             if frame.seq <= ack:
                 continue
             if frame.seq > ack + 1:
-                has_gap = True
+                trouble = SequenceGapError(ack)
+                break
+            if frame.seq > MAX_LINES:
+                trouble = LogFullError(f"the log of a call has at most {MAX_LINES} lines")
                 break
             ack = frame.seq
             at_ms = at_ms if frame.at_ms is None else frame.at_ms
@@ -87,8 +97,8 @@ def record(session_id: UUID, frames: Sequence[Frame], *, source: str = BROWSER) 
             session.touch(now)
             # robust: a failing doorbell is logged and costs nobody the row; readers find it later.
             transaction.on_commit(lambda: ring(session_id), robust=True)
-    if has_gap:
-        raise SequenceGapError(ack)
+    if trouble is not None:
+        raise trouble
     return Recorded(ack, stored, [frame for frame in frames if frame.type == REFUSED])
 
 

@@ -108,16 +108,13 @@ def run(session: VoiceSession, call: ToolCall, called_at: datetime) -> str:
 
     Each tool call is run once: asked again, it gives the same output, or waits for the one in the making.
     """
-    tool_run, is_new = ToolRun.objects.get_or_create(
-        session=session, tool_call_id=call.id, defaults={"name": call.name, "arguments": call.arguments}
-    )
+    tool_run, is_new = _open(session, call)
     if not is_new:
         return _earlier_output(tool_run)
     deadline = called_at + timedelta(seconds=LIMIT_S)
     if _is_too_late(tool_run, deadline):
         logger.warning("tool %s of session %s was asked for too long ago", call.name, session.pk)
-        tool_run.finish(error_output(f"{call.name} was asked for too long ago.", "late"), is_error=True)
-        return tool_run.output
+        return refuse(session, call, f"{call.name} was asked for too long ago.", "late")
     future = _threads.submit(_execute, tool_run, deadline)
     try:
         future.result((deadline - timezone.now()).total_seconds())
@@ -127,6 +124,20 @@ def run(session: VoiceSession, call: ToolCall, called_at: datetime) -> str:
         tool_run.finish(error_output(f"{call.name} took too long.", "late"), is_error=True)
     tool_run.refresh_from_db()
     return tool_run.output
+
+
+def refuse(session: VoiceSession, call: ToolCall, sentence: str, code: str) -> str:
+    """The output of a call that is not carried out, neither now nor when it is asked for again."""
+    tool_run, _ = _open(session, call)
+    tool_run.finish(error_output(sentence, code), is_error=True)
+    tool_run.refresh_from_db()
+    return tool_run.output
+
+
+def _open(session: VoiceSession, call: ToolCall) -> tuple[ToolRun, bool]:
+    return ToolRun.objects.get_or_create(
+        session=session, tool_call_id=call.id, defaults={"name": call.name, "arguments": call.arguments}
+    )
 
 
 def _is_too_late(run: ToolRun, deadline: datetime) -> bool:

@@ -128,6 +128,8 @@ def record_events(request: HttpRequest, session_id: UUID) -> JsonResponse:
         return refusal(400, error.code, str(error))
     except log.SequenceGapError as gap:
         return refusal(409, "gap", str(gap), ack=gap.ack)
+    except log.LogFullError as full:
+        return refusal(429, "log_full", f"{full}.".capitalize())
     except log.LogClosedError:
         return refusal(410, "log_closed", "The log of this call is closed.")
     return JsonResponse({"ack": recorded.ack})

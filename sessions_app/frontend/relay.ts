@@ -13,7 +13,7 @@ const SILENCE_MS = 15_000;
 /** How long after the end of the call the relay tries to get its last frames acknowledged. */
 const LINGER_MS = 60_000;
 const INTERIM_GAP_MS = 200;
-/** After this many refusals in a row, one of the two sides has a defect that repeating cannot cure. */
+/** After this many refusals in a row, repeating does not help: one of the two sides has a defect, or the log is full. */
 const MAX_REFUSALS = 3;
 
 const OPEN = 1; // WebSocket.OPEN, which Node's tests do not have
@@ -203,7 +203,7 @@ export class Relay {
     this.#cancelWatch?.();
     this.#cancelWatch = undefined;
     if (this.#isClosed) return;
-    if (code === 4400 || code === 4409) this.#refusals += 1;
+    if (code === 4400 || code === 4409 || code === 4429) this.#refusals += 1;
     if (code === 4403 || code === 4410 || this.#refusals >= MAX_REFUSALS) {
       console.warn(`The log of this call takes no more events (${code}).`);
       this.#close();

@@ -210,20 +210,22 @@ test("after the end the relay does not try for ever; the next page load has the 
   assert.equal(storage.length, 0);
 });
 
-test("a session that is not ours is given up at once, a defect after three tries", async (t) => {
+test("a session that is not ours is given up at once, a defect or a full log after three tries", async (t) => {
   t.mock.method(console, "warn", () => undefined);
   const notOurs = setUp();
   notOurs.log.accept().drop(4403);
   await notOurs.clock.pass(60_000);
   assert.equal(notOurs.log.sockets.length, 1);
 
-  const defect = setUp();
-  defect.record("a");
-  for (let i = 0; i < 10; i += 1) {
-    defect.log.socket.drop(4400);
-    await defect.clock.pass(10_000);
+  for (const code of [4400, 4409, 4429]) {
+    const defect = setUp();
+    defect.record("a");
+    for (let i = 0; i < 10; i += 1) {
+      defect.log.socket.drop(code);
+      await defect.clock.pass(10_000);
+    }
+    assert.equal(defect.log.sockets.length, 3);
   }
-  assert.equal(defect.log.sockets.length, 3);
 });
 
 test("a page that goes away posts what is not acknowledged, in a request that outlives it", async () => {

@@ -208,6 +208,17 @@ class RelayTests(TransactionTestCase):
             await page.send(*[{"type": "ping"}] * 2000)
             assert await page.hear() == {"close": 4429}
 
+    async def test_full_log_takes_no_more(self) -> None:
+        with mock.patch.object(log, "MAX_LINES", 3):
+            for _ in range(2):
+                async with self.relay() as page:
+                    await page.hear()
+                    await page.send(*[frame(seq) for seq in range(1, 6)])
+                    while (heard := await page.hear()).get("type") == "ack":
+                        pass
+                    assert heard == {"close": 4429}
+        assert [seq for seq, _ in await rows(self.session)] == [1, 2, 3]
+
     async def test_window_of_a_page_that_comes_back_is_not_too_much(self) -> None:
         async with self.relay() as page:
             await page.hear()
@@ -382,6 +393,21 @@ class SecondDoorTests(TransactionTestCase):
         assert response.json()["ack"] == 2
         assert self.post({"frames": [frame(3), frame(4)]}).json() == {"ack": 4}
         assert self.post({"frames": []}).json() == {"ack": 4}
+
+    def test_full_log_takes_no_more(self) -> None:
+        with mock.patch.object(log, "MAX_LINES", 3):
+            for _ in range(2):
+                response = self.post({"frames": [frame(seq) for seq in range(1, 6)]})
+                self.refused(response, 429, "log_full")
+        assert SessionEvent.objects.count() == 3
+
+    def test_frame_has_the_same_limit_as_on_the_socket(self) -> None:
+        large = [
+            frame(seq, "response_text", text="\u00e4" * size) for seq, size in ((1, 32_000), (2, 33_000))
+        ]
+        assert self.post({"frames": large}).json() == {"ack": 2}
+        assert [line.type for line in SessionEvent.objects.order_by("seq")] == ["response_text", "rejected"]
+        assert SessionEvent.objects.get(seq=2).data["code"] == "too_large"
 
     def test_closed_log(self) -> None:
         self.post({"frames": [frame(1, "hang_up")]})

@@ -14,7 +14,7 @@ from django.db import OperationalError, connection
 from django.test import Client, TransactionTestCase, override_settings
 from django.utils import timezone
 
-from sessions_app import log, tools
+from sessions_app import consumers, log, tools
 from sessions_app.events import Frame, ToolCall
 from sessions_app.models import Booking, ToolRun, VoiceSession
 from sessions_app.tools import tool
@@ -355,6 +355,27 @@ class ToolCallTests(TransactionTestCase):
                 if message["type"] == "tool_call_output":
                     outputs[message["data"]["toolCallId"]] = json.loads(message["data"]["output"])["code"]
             assert outputs == {"c2": "bad_arguments", "c3": "unknown_tool"}
+
+    async def test_more_calls_at_once_than_a_socket_may_have_are_refused(self) -> None:
+        go_on = threading.Event()
+
+        @tool
+        def think(session: VoiceSession) -> dict[str, Any]:
+            go_on.wait(30)
+            return {"thought": True}
+
+        with mock.patch.object(consumers, "MAX_TOOLS", 1):
+            async with self.relay() as page:
+                await page.hear()
+                await page.send(tool_call(1, "c1", "think"), tool_call(2, "c2", "think"))
+                assert (await self.output_of(page, "c2"))["code"] == "busy"
+            go_on.set()
+            async with self.relay() as page:
+                await page.hear()
+                outputs = [await page.hear() for _ in range(2)]
+        told = {output["data"]["toolCallId"]: json.loads(output["data"]["output"]) for output in outputs}
+        assert told["c1"] == {"thought": True}
+        assert told["c2"]["code"] == "busy"
 
     async def test_call_that_the_page_answers_is_not_run(self) -> None:
         async with self.relay() as page:
