@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import threading
 from collections.abc import Iterator
@@ -20,9 +21,11 @@ from aiohttp import web
 from sandbox.keys import Keys, KeysError
 from sandbox.livekit import LiveKitError, LiveKitServer, find
 
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it
+    _STOP_SIGNALS.append(signal.SIGHUP)
 
-log = logging.getLogger("sandbox")
+_log = logging.getLogger("sandbox")  # __name__ is "__main__" here
 
 
 class StartError(Exception):
@@ -48,7 +51,7 @@ def main() -> int:
         options = _options()
         llm_settings = _llm_settings()
         with _only_user(options.data):
-            keys = Keys.kept_in(options.data / "keys.json", os.environ.get("SANDBOX_API_KEY") or None)
+            keys = _keys(options.data)
             # Before the build, which can take minutes: a taken port shows at once.
             rest = _bind(options.port)
             binary = find()
@@ -123,6 +126,14 @@ def _only_user(data: Path) -> Iterator[None]:
         yield
 
 
+def _keys(data: Path) -> Keys:
+    path = data / "keys.json"
+    try:
+        return Keys.kept_in(path, os.environ.get("SANDBOX_API_KEY") or None)
+    except OSError as problem:
+        raise StartError(f"{path} cannot be used: {problem.strerror}.") from problem
+
+
 def _bind(port: int) -> socket.socket:
     """Take the port, but do not listen: until the API is there a client is refused, and does not hang."""
     rest = socket.socket()
@@ -176,7 +187,11 @@ async def _serve(
 
     # It unwinds in reverse: no new calls, then the open ones end, then their media server, then the records.
     async with AsyncExitStack() as stack:
-        calls = CallStore(options.data / "calls.db")
+        records = options.data / "calls.db"
+        try:
+            calls = CallStore(records)
+        except sqlite3.Error as problem:
+            raise StartError(f"{records} cannot be used: {problem}. Delete it to begin anew.") from problem
         stack.callback(calls.close)
 
         livekit = LiveKitServer(binary, keys.livekit_key, keys.livekit_secret, options.livekit_port)
@@ -227,19 +242,19 @@ async def _serve(
 
 
 def _cancel_on_signal(livekit: LiveKitServer) -> None:
-    """From now on the first SIGINT or SIGTERM cancels the current task, and 5 s later nothing is left."""
+    """From now on the first stop signal cancels the current task, and 5 s later nothing is left."""
     loop, serving = asyncio.get_running_loop(), asyncio.current_task()
 
     def give_up() -> None:
-        log.error("not ended in time (models that load cannot be interrupted); going at once")
+        _log.error("not ended in time (models that load cannot be interrupted); going at once")
         if livekit.pid is not None:
             os.kill(livekit.pid, signal.SIGKILL)
         os._exit(0)
 
     def stop() -> None:
         for sign in _STOP_SIGNALS:
-            loop.add_signal_handler(sign, log.info, "already stopping")  # the end must not be cut short
-        log.info("stopping")
+            loop.add_signal_handler(sign, _log.info, "already stopping")  # the end must not be cut short
+        _log.info("stopping")
         limit = threading.Timer(4.5, give_up)
         limit.daemon = True
         limit.start()

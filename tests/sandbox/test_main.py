@@ -166,7 +166,7 @@ def test_a_life(data: Path) -> None:
     status, record = again.ask(f"/v1/calls/{call['id']}")
     assert (status, record["status"], record["transcript"]["entries"]) == (200, "ended", [])
     assert record["termination_reason"] == "sandbox_stopped"
-    assert again.stop(signal.SIGINT) == (0, "")
+    assert again.stop(signal.SIGHUP) == (0, "")
 
 
 def test_calls_can_be_taken_again_after_livekit_has_died(data: Path) -> None:
@@ -190,7 +190,7 @@ def test_it_can_be_stopped_while_it_starts(data: Path) -> None:
     process = launch(data)
     until(lambda: bool(psutil.Process(process.pid).children()))
     (livekit,) = psutil.Process(process.pid).children()
-    process.terminate()
+    process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=ENDS_WITHIN_S)
     assert (process.returncode, out) == (0, "")
     assert not livekit.is_running()
@@ -234,6 +234,19 @@ def test_what_is_wrong_is_said_in_one_line(
     assert words in refusal(tmp_path, *options, env=env)
 
 
-def test_damaged_keys_are_named(tmp_path: Path) -> None:
-    (tmp_path / "keys.json").write_text('{"api_key": "only"}')
-    assert f"{tmp_path}/keys.json is damaged. Delete it" in refusal(tmp_path)
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("keys.json", '{"api_key": "only"}', "keys.json is damaged. Delete it"),
+        ("keys.json", None, "keys.json cannot be used: Is a directory."),
+        ("calls.db", "not a database " * 99, "calls.db cannot be used: file is not a database. Delete it"),
+    ],
+)
+def test_what_is_damaged_in_the_data_folder_is_named(
+    tmp_path: Path, name: str, content: str | None, words: str
+) -> None:
+    if content is None:
+        (tmp_path / name).mkdir()
+    else:
+        (tmp_path / name).write_text(content)
+    assert f"{tmp_path}/{words}" in refusal(tmp_path)
