@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
@@ -66,6 +67,15 @@ def test_leftovers_of_an_abandoned_call_are_still_logged() -> None:
     assert log.record(session.pk, [Frame(2, 5000, "hang_up", {})]).ack == 2
     session.refresh_from_db()
     assert session.end_reason == "abandoned"
+
+
+def test_sweep_forgets_visitors_whose_cookie_has_expired() -> None:
+    gone, here = Client(), Client()
+    for visitor in (gone, here):
+        visitor.get("/")
+    Session.objects.filter(pk=gone.session.session_key).update(expire_date=timezone.now())
+    run("sweep")
+    assert [session.pk for session in Session.objects.all()] == [here.session.session_key]
 
 
 def test_staff_account_is_made_once(tmp_path: Path) -> None:

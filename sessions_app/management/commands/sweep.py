@@ -1,7 +1,9 @@
 from collections.abc import Callable
 from datetime import datetime
+from importlib import import_module
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import transaction
 from django.utils import timezone
@@ -13,7 +15,10 @@ EndReason = VoiceSession.EndReason
 
 
 class Command(BaseCommand):
-    help = "Ends the calls whose page went away, and those that never began. Run it every minute."
+    help = (
+        "Ends the calls whose page went away, and those that never began; forgets visitors whose cookie has "
+        "expired. Run it every minute."
+    )
 
     def handle(self, *args: Any, **options: Any) -> None:
         now = timezone.now()
@@ -22,6 +27,7 @@ class Command(BaseCommand):
             lambda: calls.abandoned(now), EndReason.ABANDONED, lambda call: call.last_seen_at
         )
         not_started = end_each(lambda: calls.not_started(now), EndReason.NOT_STARTED, lambda call: now)
+        import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
         self.stdout.write(f"{abandoned} abandoned, {not_started} not started")
 
 
