@@ -6,5 +6,4 @@ urlpatterns = [
     path("", views.talk, name="talk"),
     path("sessions/", views.start_session, name="session-start"),
     path("sessions/<uuid:session_id>/events/", views.record_events, name="session-events"),
-    path("healthz", views.healthz, name="healthz"),
 ]

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from django.conf import settings
-from django.db import DatabaseError, connection, transaction
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -165,19 +165,6 @@ def read_object(request: HttpRequest, limit: int) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadRequestError("bad_request", "The request must be a JSON object.")
     return value
-
-
-@never_cache
-@require_safe
-def healthz(request: HttpRequest) -> HttpResponse:
-    """For load balancers and monitors: this process runs and reaches its database."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-    except DatabaseError:
-        logger.exception("the database cannot be reached")
-        return HttpResponse("the database cannot be reached", status=503, content_type="text/plain")
-    return HttpResponse("ok", content_type="text/plain")
 
 
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:

@@ -1,4 +1,4 @@
-"""What a browser may do with our pages, and which pages may open our sockets."""
+"""What a browser may do with our pages, which pages may open our sockets, and the answer to probes."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -6,8 +6,11 @@ from typing import Any
 
 from channels.security.websocket import WebsocketDenier
 from django.conf import settings
-from django.http import HttpRequest, HttpResponseBase
+from django.db import DatabaseError, connection
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.http.request import split_domain_port, validate_host
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,30 @@ def browser_policies(
     return respond
 
 
+@never_cache
+@require_safe
+def healthz(request: HttpRequest) -> HttpResponse:
+    """For load balancers and monitors: this process runs and reaches its database."""
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT 1")
+    except DatabaseError:
+        log.exception("the database cannot be reached")
+        return HttpResponse("the database cannot be reached", status=503, content_type="text/plain")
+    return HttpResponse("ok", content_type="text/plain")
+
+
+def health(
+    get_response: Callable[[HttpRequest], HttpResponseBase],
+) -> Callable[[HttpRequest], HttpResponseBase]:
+    """Answers probes before anything reads the Host header: load balancers call a machine by its address."""
+
+    def respond(request: HttpRequest) -> HttpResponseBase:
+        return healthz(request) if request.path == "/healthz" else get_response(request)
+
+    return respond
+
+
 def content_security_policy(directives: Mapping[str, Sequence[str]]) -> str:
     return "; ".join(f"{name} {' '.join(sources)}" for name, sources in directives.items())
 
@@ -61,7 +88,7 @@ class SameOrigin:
         if is_same_origin(origin, host):
             await self.app(scope, receive, send)
             return
-        log.warning("refused a WebSocket at %s: origin %.100r, host %.100r", scope["path"], origin, host)
+        log.warning("refused a WebSocket at %.200r: origin %.100r, host %.100r", scope["path"], origin, host)
         await WebsocketDenier()(scope, receive, send)
 
 

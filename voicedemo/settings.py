@@ -45,7 +45,8 @@ SECRET_KEY = env_text(
 ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]" if DEBUG else None, "talk.example.com")
 CSRF_TRUSTED_ORIGINS = env_list("CSRF_TRUSTED_ORIGINS", "")
 for origin in CSRF_TRUSTED_ORIGINS:
-    if not re.fullmatch(r"https?://[^/\s]+", origin):
+    # Django would take "*" for any sub-domain, the sockets' own check would not.
+    if not re.fullmatch(r"https?://[^/\s*]+", origin):
         raise ImproperlyConfigured(
             f"CSRF_TRUSTED_ORIGINS holds {origin!r}, which is not an origin; "
             "for example CSRF_TRUSTED_ORIGINS=https://talk.example.com"
@@ -179,12 +180,13 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "voicedemo.middleware.browser_policies",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "voicedemo.middleware.health",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
 ROOT_URLCONF = "voicedemo.urls"
 ASGI_APPLICATION = "voicedemo.asgi.application"
@@ -209,9 +211,16 @@ CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 
 # Database
 
-_database = env_text("DATABASE_PATH", str(BASE_DIR / "var" / "db.sqlite3"))
+_database = env_text("DATABASE_PATH", "var/db.sqlite3")
 if _database != ":memory:":
-    Path(_database).parent.mkdir(parents=True, exist_ok=True)
+    _database = str(BASE_DIR / _database)
+    try:
+        Path(_database).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"DATABASE_PATH is {_database!r}, whose folder cannot be made ({error.strerror}); "
+            "for example DATABASE_PATH=/var/lib/voicedemo/db.sqlite3"
+        ) from None
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",

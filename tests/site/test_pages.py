@@ -63,10 +63,16 @@ class PageTests(TestCase):
         response = self.client.get("/healthz")
         assert (response.status_code, response.content) == (200, b"ok")
 
+    def test_health_is_told_under_any_name(self) -> None:
+        """Load balancers call each machine by its own address, which is not among ALLOWED_HOSTS."""
+        for host in ("10.0.0.7", "10.0.0.7:8000", "elsewhere.example", "no_host"):
+            assert self.client.get("/healthz", headers={"Host": host}).content == b"ok"
+            assert self.client.get("/", headers={"Host": host}).status_code == 400
+
     def test_health_without_the_database(self) -> None:
         def broken(*args: object) -> None:
             raise OperationalError("unable to open database file")
 
-        with connection.execute_wrapper(broken), self.assertLogs("sessions_app", "ERROR"):
+        with connection.execute_wrapper(broken), self.assertLogs("voicedemo", "ERROR"):
             response = self.client.get("/healthz")
         assert (response.status_code, response.content) == (503, b"the database cannot be reached")
