@@ -197,6 +197,15 @@ class RelayTests(TransactionTestCase):
             async with self.relay(origin="https://testserver") as page:
                 assert page.is_accepted
 
+    async def test_address_cannot_forge_a_line_of_the_servers_log(self) -> None:
+        with self.assertLogs("voicedemo", "WARNING") as logs:
+            async with Socket(
+                self.client, "/ws/%0AERROR%20forged", origin="http://elsewhere.example"
+            ) as page:
+                assert not page.is_accepted
+        assert "ERROR forged" in logs.output[0]
+        assert "\n" not in logs.output[0]
+
     async def test_unknown_socket_is_refused(self) -> None:
         for path in ("/ws/", "/ws/sessions/", "/ws/sessions/1/", "/elsewhere"):
             async with Socket(self.client, path) as page:
