@@ -257,6 +257,12 @@ def _number_means(talk: Talk, said: Said) -> Reply | None:
     return _proceed(talk, said, slots, "Of course.")
 
 
+def wish(talk: Talk, said: Said) -> Reply | None:
+    """What is said of a table in a sentence that asks for something else as well."""
+    replies = (rule(talk, said) for rule in (cancel, answer, change, start))
+    return next((reply for reply in replies if reply), None)
+
+
 def start(talk: Talk, said: Said) -> Reply | None:
     """Begins a booking, by name ("I'd like a table") or by two of its slots ("two people tomorrow")."""
     slots = read_slots(said, talk.now())
@@ -313,9 +319,8 @@ def _proceed(talk: Talk, said: Said, slots: Slots, lead: str) -> Say:
     if not lead:
         lead = talk.vary("lead", "Good", "Very well", "Fine", "All right")
         echo = echo.removeprefix("a table ")
-    return Say(
-        f"{lead.rstrip('.')}, {echo}. {question}" if slots.count else f"{lead.rstrip('.')}. {question}"
-    )
+    lead = f"{lead.rstrip('.')}, {echo}" if slots.count else lead
+    return Say(f"{lead.removesuffix('.')}. {question}")  # "9 p.m." has its dot
 
 
 def _book(talk: Talk, draft: Draft) -> Reply:

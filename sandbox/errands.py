@@ -6,6 +6,36 @@ from sandbox import booking
 from sandbox.spoken import CITIES, Said, read_cities
 from sandbox.talk import Ask, Question, Reply, Say, Talk
 
+# Where one wish ends and the next begins.
+_SEAM = re.compile(r"\b(?:and|but|also)\b|(?= (?:whats|what|hows|how|tell me)\b)")
+
+
+def two_wishes(talk: Talk, said: Said) -> Reply | None:
+    """ "Book a table for two, and what's the weather in Rome?": notes the table, and does the other."""
+    parts = [part.strip() for part in _SEAM.split(said.text) if part.strip()]
+    others = [part for part in parts if any(pattern.search(part) for pattern in _ERRANDS)]
+    if not others or len(parts) == len(others):
+        return None
+    first = parts.index(others[0])
+    table = [
+        part
+        for place, part in enumerate(parts)
+        if part not in others and (booking.BOOK.search(part) or (talk.draft and place < first))
+    ]
+    noted = booking.wish(talk, Said.of(" ".join(table))) if table else None
+    if noted is None:
+        return None
+    question, talk.question = talk.question, None
+    other = Said.of(" and ".join(part for part in parts if part not in table))
+    reply = lookup(talk, other) or theme(talk, other)
+    talk.question = talk.question or question
+    if isinstance(noted, Say):
+        return reply
+    if isinstance(reply, Ask):
+        talk.todo.insert(0, reply)
+    return noted
+
+
 # -- weather and time --------------------------------------------------------------------------
 
 _WEATHER = re.compile(
@@ -117,6 +147,8 @@ _ABILITIES = [
     "A dark or a light page",
     "A list on the page",
 ]
+
+_ERRANDS = (_WEATHER, _TIME, _LOOK, *(pattern for _, pattern in _LOOKS))
 
 
 def theme(talk: Talk, said: Said) -> Reply | None:

@@ -296,6 +296,45 @@ def test_hours_from_now_and_later() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "ask", "then"),
+    [
+        ("Book a table for two tomorrow at eight and what's the weather like in Rome?", "get_weather",
+         "a table for two at 8 p.m. tomorrow"),
+        ("What time is it in Oslo, and I'd like a table for six.", "get_time, city=Oslo", "day"),
+        ("A table for two tomorrow at eight. What's the weather in Rome?", "get_weather, city=Rome",
+         "a table for two at 8 p.m. tomorrow"),
+        ("Switch to dark mode and book a table for two tomorrow.", "set_theme, theme=dark", "time"),
+        ("Book a table for two and how's the weather in Rome tomorrow?", "get_weather, city=Rome", "day"),
+    ],
+)  # fmt: skip
+def test_two_wishes_in_one_sentence_are_both_met(line: str, ask: str, then: str) -> None:
+    play(f"C: {line}\n> {ask}\nA: table. … {then}")
+
+
+def test_wish_beside_an_answer_to_the_bookings_question() -> None:
+    play(
+        """
+        C: A table tomorrow at eight.
+        A: how many people?
+        C: For two, and what's the weather in Rome?
+        > get_weather, city=Rome
+        A: a table for two at 8 p.m. tomorrow
+        C: Yes, book it, and what time is it in London?
+        > book_table, people=2
+        > get_time, city=London
+        A: B1001. … London
+        C: what's the weather in Rome and Paris
+        > get_weather, city=Rome
+        > get_weather, city=Paris
+        """
+    )
+
+
+def test_sentence_ends_with_one_dot() -> None:
+    play("C: A table at nine.\nA: a table at 9 p.m. For how many people?")
+
+
 def test_booking_refuses_what_cannot_be() -> None:
     play(
         """
