@@ -53,6 +53,7 @@ class VoiceAgent:
         self._dispatched: set[str] = set()
         self._running: dict[str, Conversation] = {}
         self._closing = False
+        self._begun = False  # only then has the worker anything to close
         self._server = AgentServer(
             job_executor_type=JobExecutorType.THREAD,
             num_idle_processes=2,
@@ -78,6 +79,9 @@ class VoiceAgent:
 
     async def run(self) -> None:
         """Work until `aclose`. When LiveKit goes away it is tried again for ever."""
+        if self._closing:
+            return
+        self._begun = True
         await self._server.run(devmode=False)
 
     @property
@@ -118,10 +122,13 @@ class VoiceAgent:
         await asyncio.to_thread(self._wait_for_calls, 2.5)
         try:
             async with asyncio.timeout(1.5):
-                await self._server.aclose()
+                if self._begun:
+                    await self._server.aclose()
         except TimeoutError:
             _log.error("the worker did not end in time")
-        for call_id in self._dispatched:  # whose job has not begun, or has not ended in time
+        with self._changed:
+            left = list(self._dispatched)
+        for call_id in left:  # whose job has not begun, or has not ended in time
             self._calls.end_call(call_id, "sandbox_stopped")
 
     def _wait_for_calls(self, timeout_s: float) -> None:

@@ -15,6 +15,8 @@ from livekit.agents import (
     Agent,
     AgentSession,
     APIConnectOptions,
+    APIError,
+    APIStatusError,
     CloseEvent,
     ConversationItemAddedEvent,
     ErrorEvent,
@@ -292,8 +294,7 @@ class Conversation:
             return
         part = {llm.LLM: "language model", stt.STT: "recogniser", tts.TTS: "voice"}
         name = next((name for kind, name in part.items() if isinstance(event.source, kind)), "agent")
-        problem = " ".join(f"{type(event.error.error).__name__}: {event.error.error}".split())
-        _log.error("call %s: the %s failed: %s", self._id, name, problem)
+        _log.error("call %s: the %s failed: %s", self._id, name, _summary(event.error.error))
         if isinstance(event.source, llm.LLM):
             self._session.say(APOLOGY)
         elif isinstance(event.source, stt.STT):
@@ -320,6 +321,14 @@ class Conversation:
             tool_call_output=output,
         )
         return output
+
+
+def _summary(problem: Exception) -> str:
+    """One line. Of what a server answered only the status: it may have sent the key back."""
+    if isinstance(problem, APIError):
+        status = f" {problem.status_code}" if isinstance(problem, APIStatusError) else ""
+        return f"{type(problem).__name__}{status}"
+    return " ".join(f"{type(problem).__name__}: {problem}".split())
 
 
 def _on_item(turns: AgentTurns, rules: ConciergeLLM, event: ConversationItemAddedEvent) -> None:

@@ -119,7 +119,10 @@ class AgentTurns(io.TextOutput):
     def on_message(self, message: llm.ChatMessage) -> None:
         """The conversation has a new message."""
         if message.role == "assistant":
-            self._settle(message.text_content or "", message.interrupted)
+            # A message also counts as interrupted when the voice has failed, and then nobody has cut it.
+            speech = self._turn.speech if self._turn is not None else self._current_speech()
+            cut = message.interrupted and (speech is None or speech.interrupted)
+            self._settle(message.text_content or "", cut)
 
     def on_speech(self, event: SpeechCreatedEvent) -> None:
         event.speech_handle.add_done_callback(self._on_speech_over)

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from sandbox import conversation
-from sandbox.agent import DispatchError
-from sandbox.calls import CallRecord
+from sandbox.agent import DispatchError, VoiceAgent
+from sandbox.calls import CallRecord, CallStore
 from sandbox.speech import Recogniser
 from sandbox.wits import HANGING_UP, STILL_THERE, WAIT
 from tests.sandbox.caller import Caller, Line, final, line
@@ -239,6 +239,15 @@ def test_an_agent_that_fails_leaves_no_caller_alone(phone: Line, monkeypatch: py
 
     record = asyncio.run(call())
     assert record["termination_reason"] == "agent_failed"
+
+
+def test_an_agent_that_never_ran_can_be_closed(tmp_path: Path) -> None:
+    async def close() -> None:
+        agent = VoiceAgent(CallStore(tmp_path / "calls.db"), "ws://127.0.0.1:9", "key", "secret" * 6)
+        await agent.aclose()
+        await agent.run()  # and then does not begin
+
+    asyncio.run(close())
 
 
 def test_livekit_dies_and_comes_back_and_then_the_sandbox_stops(tmp_path: Path) -> None:

@@ -50,6 +50,8 @@ class FakeModel:
         text = str(last["content"]).lower()
         if "table" in text:
             return web.json_response({"error": {"message": "out of thoughts"}}, status=500)
+        if "stop" in text:
+            return web.json_response({"error": {"message": f"unknown key {KEY}"}}, status=401)
         deltas: list[dict[str, Any]]
         if "weather" in text:
             deltas = _tool_call("get_weather", '{"city": ', '"Paris"}')
@@ -149,12 +151,13 @@ def test_a_model_that_fails_is_apologised_for_and_the_call_goes_on(
         async with phone.call(first_message="Yes?") as (caller, _):
             await caller.message("response_text", final("yes?"))
             await caller.ask("table", "response_text", final(APOLOGY.lower()))
+            await caller.ask("stop", "response_text", final(APOLOGY.lower()))
             await caller.ask("hello", "response_text", final("i can help you."))
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(call())
     problems = [r.getMessage() for r in caplog.records if "language model" in r.getMessage()]
-    assert problems
+    assert any(problem.endswith("APIStatusError 401") for problem in problems)
     assert not any("\n" in problem for problem in problems)
     assert not [r for r in caplog.records if r.exc_info]
     assert KEY not in caplog.text

@@ -133,6 +133,18 @@ class TestAgentTurns:
         assert paper.entries == [("agent-1", "message", ""), ("agent-1", "interruption", "")]
         assert paper.cuts == [""]
 
+    def test_a_voice_that_fails_is_no_interruption(self, paper: Paper) -> None:
+        async def talk() -> None:
+            speech = SpeechHandle.create()
+            turns = AgentTurns(paper.send, paper.add_entry, lambda: speech, paper.cuts.append)
+            await turns.capture_text("Hello ")
+            turns.flush()
+            turns.on_message(reply("Hello", cut=True))
+
+        asyncio.run(talk())
+        assert paper.entries == [("agent-1", "message", "Hello")]
+        assert paper.cuts == []
+
     def test_a_say_that_nobody_heard_leaves_no_trace(self, paper: Paper) -> None:
         async def talk() -> None:
             speech = SpeechHandle.create()
