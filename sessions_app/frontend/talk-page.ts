@@ -3,7 +3,7 @@ import { FAILURE_TEXTS, type FailureCode, type FailureText } from "./call-failur
 import { cutCaption, type Spoken } from "./captions";
 import { isErrorOutput, type Say, type ToolCall } from "./events";
 import type { ToolPage } from "./page-tools";
-import { allowedStorage } from "./unsent";
+import { allowedStorage } from "./storage";
 
 /** What the visitor asks for. */
 export interface TalkWishes {

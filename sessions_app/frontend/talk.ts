@@ -8,8 +8,9 @@ import { openMicrophone } from "./microphone";
 import { mint } from "./mint";
 import { pageTools } from "./page-tools";
 import { Relay } from "./relay";
+import { allowedStorage } from "./storage";
 import { TalkPage } from "./talk-page";
-import { allowedStorage, type PostFrames, postLeftovers, Unsent } from "./unsent";
+import { type PostFrames, postLeftovers, Unsent } from "./unsent";
 
 const page = new TalkPage({
   onIntent: () => void loadSdk().catch(() => undefined), // tried again by the click, which tells of it
@@ -101,8 +102,8 @@ const postFrames: PostFrames = async (session, body, { keepalive }) => {
     body,
     keepalive,
   });
-  const answer = (await response.json().catch(() => ({}))) as { ack?: number };
-  return { status: response.status, ...answer };
+  const { error, ack } = (await response.json()) as { error?: { code?: unknown }; ack?: number };
+  return { code: error?.code, ack };
 };
 
 addEventListener("pagehide", () => {

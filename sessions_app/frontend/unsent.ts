@@ -4,12 +4,21 @@ const PREFIX = "voicedemo.unsent.";
 /** Browsers allow 64 KiB for all requests together that outlive their page. */
 const MAX_POST_BYTES = 60_000;
 
-/** Posts frames to a session's log; resolves with the HTTP status and the log's last number. */
+/** The site's answers that another try will not change. A proxy between it and the page has none of these codes. */
+const FINAL_CODES: ReadonlySet<unknown> = new Set([
+  "not_yours",
+  "log_closed",
+  "log_full",
+  "bad_request",
+  "gap",
+]);
+
+/** Posts frames to a session's log; resolves with the site's error code, if any, and the log's last number. */
 export type PostFrames = (
   session: string,
   body: string,
   options: { keepalive: boolean },
-) => Promise<{ status: number; ack?: number }>;
+) => Promise<{ code?: unknown; ack?: number | undefined }>;
 
 /**
  * The frames of one call that the server has not acknowledged, kept in the tab's storage, so that a reload
@@ -50,12 +59,11 @@ export class Unsent {
       try {
         answer = await this.#post(this.#session, this.#piece(), options);
       } catch {
-        return true; // no network: the frames are still stored
+        return true; // no network, or an answer that is not the site's: the frames are still stored
       }
       const left = this.#frames.length;
       if (answer.ack !== undefined) this.drop(answer.ack);
-      const isBusy = answer.status >= 500 || answer.status === 429;
-      if (this.#frames.length === left) return isBusy;
+      if (this.#frames.length === left) return !FINAL_CODES.has(answer.code);
     }
     return true;
   }
@@ -94,15 +102,6 @@ export async function postLeftovers(storage: Storage | null, post: PostFrames): 
     if (await unsent.post()) continue;
     console.warn("The log of an earlier call takes no more events.");
     unsent.drop(Number.POSITIVE_INFINITY);
-  }
-}
-
-/** The browser's storage of that kind; null where the visitor forbids this site to keep anything. */
-export function allowedStorage(kind: "sessionStorage" | "localStorage"): Storage | null {
-  try {
-    return window[kind];
-  } catch {
-    return null; // a SecurityError, at the mere mention of it
   }
 }
 

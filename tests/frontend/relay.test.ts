@@ -18,12 +18,12 @@ function setUp() {
   };
   /** The POST ends in the same log. */
   const post: PostFrames = async (session, body, { keepalive }) => {
-    if (refuses) return { status: 403 };
+    if (refuses) return { code: "csrf_failed" };
     assert.equal(session, SESSION);
     const { frames } = JSON.parse(body);
     posts.push({ frames, bytes: new TextEncoder().encode(body).length, keepalive });
     for (const frame of frames) if (frame.seq === log.ack + 1) log.rows.push(frame);
-    return { status: 200, ack: log.ack };
+    return { ack: log.ack };
   };
   const relay = new Relay({
     clock,
@@ -272,17 +272,21 @@ test("a page load delivers what an earlier one could not, and forgets what nobod
   record("a", "b");
   await postLeftovers(storage, () => Promise.reject(new TypeError("Failed to fetch")));
   assert.equal(storage.length, 1, "no network: kept");
-  await postLeftovers(storage, async () => ({ status: 503 }));
-  assert.equal(storage.length, 1, "the server is down: kept");
+  for (const answer of [{}, { code: "csrf_failed" }, { code: "something_new" }]) {
+    await postLeftovers(storage, async () => answer);
+    assert.equal(storage.length, 1, "not the site's last word: kept");
+  }
   log.rows.push({ seq: 1, type: "a" }); // "a" had arrived, its ack had not
   await postLeftovers(storage, post);
   assert.deepEqual(logged(), ["a", "b"]);
   assert.equal(storage.length, 0);
 
-  const strange = setUp();
-  strange.record("a");
-  await postLeftovers(strange.storage, async () => ({ status: 403 }));
-  assert.equal(strange.storage.length, 0);
+  for (const code of ["not_yours", "log_closed", "log_full", "bad_request", "gap"]) {
+    const strange = setUp();
+    strange.record("a");
+    await postLeftovers(strange.storage, async () => ({ code }));
+    assert.equal(strange.storage.length, 0, code);
+  }
 });
 
 test("a full storage does not stop the log", (t) => {
