@@ -13,6 +13,7 @@ from sandbox.talk import Ask, Question, Reply, Say, Talk
 BOOK = re.compile(
     r"\b(?:book|booking|bookings|reserve|reservation|reservations|table|tables|dinner|lunch|eat|hungry)\b"
 )
+_TABLE = re.compile(r"\b(?:tables?|dinner|lunch)\b")
 _CANCEL = re.compile(
     r"\b(?:cancel\w*|call (?:it|that) off|scrap (?:it|that)|dont (?:book|want) (?:it|that|a table))\b"
 )
@@ -23,6 +24,14 @@ _DONT = re.compile(r"\b(?:dont|do not|not|never) cancel")
 _MINE = re.compile(
     r"\b(?:my|our) (?:bookings?|reservations?|tables?)\b|\b(?:did i|have i|i have) book|\bi booked\b|"
     r"\b(?:my|the) reference$|(?<!can )(?<!could )(?<!may )\bi have an? (?:booking|reservation)\b"
+)
+_AGAIN = re.compile(
+    r"\bwhen (?:is|was) (?:it|that|the table|the booking)\b|\b(?:which|what) (?:day|time) was (?:it|that)\b|"
+    r"\bwhich (?:day|time) is (?:it|that)\b|\b(?:reference|booking number|confirmation number)\b"
+)
+# What is booked elsewhere.
+_ELSEWHERE = re.compile(
+    r"\b(?:flights?|hotels?|rooms?|taxis?|cabs?|trains?|tickets?|cars?|appointments?|haircuts?)\b"
 )
 _CHANGE = re.compile(
     r"\b(?:actually|chang\w+|move|make it|instead|reschedule|different|other|another|shift|earlier|later|"
@@ -127,7 +136,9 @@ def _cancelled(talk: Talk, agreed: bool) -> Reply:
 
 def bookings(talk: Talk, said: Said) -> Reply | None:
     """ "What have I booked?" """
-    if not said.has(_MINE) or talk.draft or (talk.booked and said.has(_CHANGE)):
+    if not said.has(_MINE) and not (talk.booked and said.has(_AGAIN)):
+        return None
+    if talk.draft or (talk.booked and said.has(_CHANGE)):
         return None
     if not talk.booked:
         return nothing_booked(talk)
@@ -200,7 +211,13 @@ def answer(talk: Talk, said: Said) -> Reply | None:
 def _is_agreed(talk: Talk, slots: Slots, said: Said) -> bool:
     """ "Yes, Friday at eight": a yes that only says the draft again."""
     draft = talk.draft
-    if draft is None or said.agrees() is not True or talk.expecting or slots.number is not None:
+    if (
+        draft is None
+        or said.agrees() is not True
+        or talk.expecting
+        or slots.number is not None
+        or slots.choice
+    ):
         return False
     same = Draft(draft.people, draft.day, draft.at)
     same.fill(slots)
@@ -209,17 +226,18 @@ def _is_agreed(talk: Talk, slots: Slots, said: Said) -> bool:
 
 def _without(talk: Talk, said: Said) -> Reply | None:
     """ "Another time", "the day is wrong": empties the slot and asks for it."""
-    draft = talk.draft or Draft()
     refused = re.search(r"\bnot (.+)", said.text)
     denied = read_slots(Said.of(refused[1]), talk.now()) if refused else Slots()
     if denied.clock or re.search(r"\b(?:time|hour|earlier|later)\b", said.text):
-        draft.at = None
+        slot: Slot = "time"
     elif denied.day or re.search(r"\b(?:day|date)\b", said.text):
-        draft.day = None
+        slot = "day"
     elif denied.people is not None or re.search(r"\b(?:people|persons|number|guests|how many)\b", said.text):
-        draft.people = None
+        slot = "people"
     else:
         return None
+    if talk.draft:
+        talk.draft.empty(slot)
     talk.question = None
     return Say(f"Of course. {talk.draft_question()}")
 
@@ -266,6 +284,8 @@ def wish(talk: Talk, said: Said) -> Reply | None:
 def start(talk: Talk, said: Said) -> Reply | None:
     """Begins a booking, by name ("I'd like a table") or by two of its slots ("two people tomorrow")."""
     slots = read_slots(said, talk.now())
+    if said.has(_ELSEWHERE) and re.search(r"\b(?:book|reserve)\b", said.text) and not said.has(_TABLE):
+        return talk.go_on("I can only book tables, I'm afraid.")
     if not said.has(BOOK) and slots.count < 2:
         return None
     talk.question = None
@@ -310,6 +330,12 @@ def _proceed(talk: Talk, said: Said, slots: Slots, lead: str) -> Say:
                 return Say(text)
     draft.fill(slots)
     question = talk.draft_question()
+    if slots.choice:
+        slot = slots.choice.slot
+        if slot:
+            draft.empty(slot)
+        which = f"Which one: {slots.choice.words}?"
+        question = which if slot in (None, talk.expecting) else talk.draft_question()
     if draft.problem(talk.now()):
         return Say(question)
     if draft.missing() is None:

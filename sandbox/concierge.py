@@ -111,6 +111,7 @@ _RULES: tuple[Rule, ...] = (
     courtesy.stop,
     courtesy.repeat,
     courtesy.name,
+    errands.meant_city,
     errands.two_wishes,
     errands.lookup,
     errands.theme,

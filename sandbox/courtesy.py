@@ -3,6 +3,7 @@
 import re
 
 from sandbox.booking import BOOK
+from sandbox.errands import FOOD
 from sandbox.slots import read_slots
 from sandbox.spoken import Said, read_name, say_day
 from sandbox.tables import OPENING_HOURS
@@ -73,6 +74,8 @@ def stop(talk: Talk, said: Said) -> Reply | None:
 
 
 def repeat(talk: Talk, said: Said) -> Reply | None:
+    if talk.booked and re.search(r"\breference\b", said.text):
+        return None
     return Say(talk.last) if said.has(_REPEAT) or _WHAT.fullmatch(said.core()) else None
 
 
@@ -128,6 +131,10 @@ _SMALL_TALK = [
             r"^(?:(?:no|but|oh|well) )*(?:(?:thats|that is|that was|its|it is|this is) )?"
             r"(?:wrong|incorrect|not (?:right|correct|true|what i \w+))\b",
             "I'm sorry about that.",
+        ),
+        (
+            FOOD.pattern,
+            "About the food, your waiter knows best.",
         ),
         (
             r"\b(?:can|do) you (?:still )?hear me\b|\bare you (?:still )?there\b|\b(?:anybody|"

@@ -3,7 +3,7 @@
 import re
 
 from sandbox import booking
-from sandbox.spoken import CITIES, Said, read_cities
+from sandbox.spoken import CITIES, Said, nearest_city, read_cities
 from sandbox.talk import Ask, Question, Reply, Say, Talk
 
 # Where one wish ends and the next begins.
@@ -74,6 +74,9 @@ def _look_up(talk: Talk, tools: list[str], cities: list[str], said: Said) -> Rep
         text = talk.vary("city?", "In which city?", "For which city?", "Which city would you like?")
         talk.question = Question("city", text, " ".join(tools))
         return Say(text)
+    if len(cities) == 1 and cities[0] not in CITIES and (meant := nearest_city(cities[0])):
+        talk.question = Question("meant", f"Did you mean {meant}?", " ".join([*tools, meant]))
+        return Say(f"I heard {cities[0]}. {talk.question.text}")
     talk.question = None
     talk.topic, talk.city = tools[-1], cities[-1]
     if "get_weather" in tools and said.has(_NOT_NOW):
@@ -96,6 +99,21 @@ def known_city(talk: Talk, said: Said) -> Reply | None:
         return _look_up(talk, [talk.topic], cities, said)
     talk.question = Question("topic", f"Would you like the weather or the time in {cities[0]}?", cities[0])
     return Say(talk.question.text)
+
+
+def meant_city(talk: Talk, said: Said) -> Reply | None:
+    """The answer to "did you mean Tokyo?"."""
+    if talk.question is None or talk.question.about != "meant":
+        return None
+    words = talk.question.value.split()
+    tools = [word for word in words if word in _LOOKUPS]
+    cities = read_cities(said)
+    agreed = said.agrees()
+    if not cities and agreed is None:
+        return None
+    if not cities and agreed:
+        cities = [" ".join(words[len(tools) :])]
+    return _look_up(talk, tools, cities, said)
 
 
 def unknown_city(talk: Talk, said: Said) -> Reply | None:
@@ -139,6 +157,7 @@ _LOOK = re.compile(
 _SHOW = re.compile(
     r"\b(?:list|lists|show|display|write (?:it|that|them) down|on (?:the|my|this) (?:page|screen))\b"
 )
+FOOD = re.compile(r"\b(?:menu|menus|dish|dishes|specials?|wine list|vegan|vegetarians?|allergic|allergies)\b")
 _WHICH_CITIES = re.compile(r"\b(?:what|which) (?:cities|towns|places)\b|^(?:the )?cities$")
 _ABILITIES = [
     "The weather in a city",
@@ -165,6 +184,8 @@ def theme(talk: Talk, said: Said) -> Reply | None:
 
 
 def show(talk: Talk, said: Said) -> Reply | None:
+    if said.has(FOOD):
+        return None
     if said.has(_WHICH_CITIES) or (said.has(_SHOW) and re.search(r"\b(?:cit\w+|towns|places)\b", said.text)):
         return Ask("show_list", {"title": "Cities I know", "items": list(CITIES)})
     if not said.has(_SHOW):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Literal, NamedTuple, TypeVar
 
-from sandbox.spoken import DAYS, MONTHS, Said
+from sandbox.spoken import DAYS, MONTHS, Said, say_number
 
 Half = Literal["am", "pm"]
 Slot = Literal["people", "day", "time"]
@@ -23,6 +23,13 @@ class Clock(NamedTuple):
     hour: int
     minute: int
     half: Half | None
+
+
+class Choice(NamedTuple):
+    """Two values of which the caller named neither, as a voice reads them: "seven or eight"."""
+
+    slot: Slot | None
+    words: str
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,7 @@ class Slots:
     clock: Clock | None = None
     shift: timedelta | None = None
     number: int | None = None
+    choice: Choice | None = None
     latest: Slot | None = field(default=None, compare=False)
 
     def __bool__(self) -> bool:
@@ -54,7 +62,8 @@ def read_slots(said: Said, now: datetime, expecting: Slot | None = None) -> Slot
     half = _half_of_day(said.text)
     ahead, text, _ = _last(said.figures, _AHEAD)
     shift, text, _ = _last(text, _LATER)
-    text = _dotted(_IDLE, text)
+    choice = next((_choice(match, expecting) for match in _EITHER.finditer(text)), None)
+    text = _dotted(_EITHER, _dotted(_IDLE, text))
     day, text, _ = _last(text, _day_rules(today))
     clock, text, clock_at = _last(text, _clock_rules(half))
     people, text, people_at = _people(text, for_is_people=expecting not in ("day", "time"))
@@ -73,7 +82,8 @@ def read_slots(said: Said, now: datetime, expecting: Slot | None = None) -> Slot
     latest: Slot | None = "time" if clock else None
     if people is not None and people_at >= clock_at:
         latest = "people"
-    return Slots(people, day, clock, shift, None if clock or people is not None else number, latest)
+    number = None if clock or people is not None else number
+    return Slots(people, day, clock, shift, number, choice, latest)
 
 
 _BARE = re.compile(r"\b(\d{1,3})(?:st|nd|rd|th)?\b")
@@ -130,6 +140,29 @@ _IDLE = re.compile(
     rf"\b(?:for )?(?:{_SPAN}|(?:a|\d{{1,2}}) (?:more )?(?:seconds?|secs?|moments?|minutes?))\b"
     r"(?! (?:past|after|to|too|till)\b)|\b(?:first|second|third|last|other|that|this|which) 1\b"
 )
+
+
+# -- one of two --------------------------------------------------------------------------------
+
+_VALUE = rf"(\d{{1,2}}(?::\d\d)?(?: (?:am|pm|oclock)\b)?|(?:{'|'.join(DAYS)}|today|tonight|tomorrow)\b)"
+_EITHER = re.compile(
+    rf"\b(?:(at|around|about|by|on|for|of) )*{_VALUE} or (?:maybe )?(?:(?:at|on|for) )?{_VALUE}"
+    r"( people| persons| guests)?(?!\w)",
+    re.IGNORECASE,
+)
+
+
+def _choice(match: re.Match[str], expecting: Slot | None) -> Choice:
+    lead, first, second, guests = match.groups()
+    slot = expecting
+    if first[0].isalpha():
+        slot = "day"
+    elif guests or (lead in ("for", "of") and expecting is None):
+        slot = "people"
+    elif lead in ("at", "around", "about", "by") or re.search(r"[:a-z]", first + second):
+        slot = "time"
+    names = [say_number(int(word)) if word.isdigit() else word for word in (first, second)]
+    return Choice(slot, " or ".join(word.title() if word.title() in DAYS else word for word in names))
 
 
 # -- people ------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, time
+from difflib import SequenceMatcher
 
 _ONES = [
     "zero",
@@ -133,6 +134,7 @@ _REPAIRS = tuple(
         (r"\bwensday\b|\bwednes day\b", "wednesday"),
         (r"\bfry day\b", "friday"),
         (r"\blite\b", "light"),
+        (r"\b(dark|light) (?:mof|mood|mould|mold|moat|mud|moved|load|note)\b", r"\1 mode"),
     )
 )
 
@@ -268,7 +270,7 @@ _NAMED = re.compile(rf"{_NOT}\b({'|'.join(_NAMES)})s?\b")
 _SLIPPED = re.compile(rf"\b(?:in|for|about|of|at|to|from) ({'|'.join(_SLIPS)})\b")
 _SOMEWHERE = re.compile(r".*\b(?:in|for|about) (?:the city of |the )?([a-z ]+)$")
 _NOT_A_PLACE = re.compile(
-    r"\b(?:here|there|this|that|moment|today|tonight|tomorrow|now|evening|morning|afternoon|me|us|you|it|"
+    r"\b(?:here|there|where|this|that|moment|today|tonight|tomorrow|now|evening|morning|afternoon|me|us|you|it|"
     r"general|week|"
     r"weekend|city|town|area|place|help|weather|time|table|restaurant|minute|second|people|case|order|"
     r"nothing)\b"
@@ -298,15 +300,32 @@ def read_cities(said: Said, *, expected: bool = False) -> list[str]:
     return []
 
 
+def nearest_city(place: str) -> str:
+    """The city whose name is spelled most like `place`; "" if none comes near: "Toke Gill" → "Tokyo"."""
+    words = place.lower().split()
+    nearest, likeness = "", _ALIKE
+    for name in CITIES:
+        for spelling in (" ".join(words), "".join(words), words[0]):
+            ratio = SequenceMatcher(None, spelling, name.lower()).ratio()
+            if spelling[0] == name[0].lower() and ratio >= likeness:
+                nearest, likeness = name, ratio
+    return nearest
+
+
+# Below it, real cities are taken for others: "New Orleans" is like "New York" by 0.63.
+_ALIKE = 0.65
 _NAME = re.compile(
-    r"\b(?:my name is|my names|call me|the name is|(?:under|in|on) the name(?: of)?) ([a-z]{2,20})\b"
+    r"\b(?:my name is|my names|call me|the name is|(?:under|in|on) the name(?: of)?) ([a-z]{2,20})\b|"
+    r"(?:^|\b(?:please|it|put|book|table|its|yes) )under (?!the\b|my\b|your\b|a\b)([a-z]{2,20})"
+    r"(?: please)?$"
 )
 
 
 def read_name(said: Said) -> str:
     """The name that a caller gives: "my name is Anna" → "Anna"; else ""."""
     found = _NAME.search(said.text)
-    return found[1].capitalize() if found and found[1] not in ("not", "is", "of", "the", "in", "for") else ""
+    name = (found[1] or found[2]) if found else ""
+    return "" if name in ("not", "is", "of", "the", "in", "for") else name.capitalize()
 
 
 def say_number(number: int) -> str:

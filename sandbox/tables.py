@@ -49,6 +49,15 @@ class Draft:
         elif slots.shift and self.at:
             self.at = (datetime.combine(date.min + timedelta(1), self.at) + slots.shift).time()
 
+    def empty(self, slot: Slot) -> None:
+        match slot:
+            case "people":
+                self.people = None
+            case "day":
+                self.day = None
+            case "time":
+                self.at = None
+
     def missing(self) -> Slot | None:
         return (
             "people"

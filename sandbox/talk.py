@@ -29,7 +29,7 @@ class Ask:
 Reply = Say | Ask
 
 
-About = Literal["city", "topic", "theme", "change", "number", "cancel", "which", "more", "book"]
+About = Literal["city", "meant", "topic", "theme", "change", "number", "cancel", "which", "more", "book"]
 
 
 @dataclass(frozen=True)

@@ -335,6 +335,101 @@ def test_sentence_ends_with_one_dot() -> None:
     play("C: A table at nine.\nA: a table at 9 p.m. For how many people?")
 
 
+def test_one_of_two_times_days_or_numbers_is_asked_for() -> None:
+    play(
+        """
+        C: A table for two tomorrow at seven or eight.
+        A: a table for two tomorrow … Which one: seven or eight?
+        C: eight
+        A: a table for two at 8 p.m. tomorrow
+        C: On Friday or on Saturday.
+        A: Which one: Friday or Saturday?
+        C: Saturday
+        A: at 8 p.m. on Saturday
+        C: two or three people
+        A: Which one: two or three?
+        C: three
+        A: a table for three at 8 p.m. on Saturday
+        C: seven or eight
+        A: Which one: seven or eight?
+        C: half past seven
+        A: at 7:30 p.m. on Saturday
+        """
+    )
+
+
+def test_name_for_the_booking_may_follow_under() -> None:
+    play(
+        """
+        C: A table for two tomorrow at eight.
+        A: a table for two
+        C: under Smith, please
+        A: Thank you, Smith. … a table for two
+        C: yes
+        > book_table, name=Smith
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["when is it", "Which day was that?", "what time was that", "say the reference again",
+     "Can you repeat the reference?"],
+)  # fmt: skip
+def test_booking_is_told_again(line: str) -> None:
+    play(
+        f"""
+        C: A table for two tomorrow at eight.
+        A: a table for two
+        C: yes
+        > book_table, people=2
+        A: B1001
+        C: {line}
+        A: You have booked a table for two at 8 p.m. tomorrow … reference B1001. … else
+        """
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("Show me the menu.", "waiter"),
+        ("What's on the menu?", "waiter"),
+        ("Book a flight to Paris.", "only book tables"),
+        ("I'd like to book a hotel room.", "only book tables"),
+    ],
+)
+def test_what_it_cannot_do_is_not_taken_for_what_it_can(line: str, answer: str) -> None:
+    play(f"C: {line}\nA: {answer}")
+
+
+def test_here_is_no_city() -> None:
+    play("C: What time is it where I am?\nA: city\nC: where I am\nA: the name of a city")
+
+
+def test_city_that_sounds_like_a_known_one_is_asked_about() -> None:
+    play(
+        """
+        C: What's the weather in Toke Gill?
+        A: I heard Toke Gill. Did you mean Tokyo?
+        C: Yes.
+        > get_weather, city=Tokyo
+        A: Tokyo
+        C: time in Vietnam
+        A: I heard Vietnam. Did you mean Vienna?
+        C: no
+        A: city
+        C: toke gill
+        A: I heard Toke Gill. Did you mean Tokyo?
+        C: no, Oslo
+        > get_time, city=Oslo
+        A: Oslo
+        C: weather in Springfield
+        > get_weather, city=Springfield
+        """
+    )
+
+
 def test_booking_refuses_what_cannot_be() -> None:
     play(
         """
@@ -537,6 +632,8 @@ def test_a_city_alone_is_asked_about() -> None:
     ("line", "theme"),
     [
         ("Please switch the page to dark mode.", "dark"),
+        ("Fleece which the page to dark mof.", "dark"),
+        ("light mood please", "light"),
         ("Light mode", "light"),
         ("lite theme please", "light"),
         ("Turn off the lights.", "dark"),
@@ -564,6 +661,7 @@ def test_light_lunch_is_a_table_and_not_a_theme() -> None:
         ("Show me a list of what you can do.", "What I can do"),
         ("Show me our list of the cities that you know.", "Cities I know"),
         ("Which cities do you know?", "Cities I know"),
+        ("Jumia list of the cities that you know.", "Cities I know"),
         ("Put it on the page.", "What I can do"),
     ],
 )
