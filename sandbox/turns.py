@@ -12,7 +12,8 @@ from livekit.agents.voice import (
     io,
 )
 
-from sandbox.speech import MIN_SILENCE_S
+# A final comes within this time of its speech's end; a stretch without one was a noise.
+_FINAL_LIMIT_S = 3.0
 
 Send = Callable[..., None]  # Wire.send
 AddEntry = Callable[..., None]  # CallStore.add_entry of one call
@@ -28,7 +29,7 @@ class CallerTurns:
         self._speaking = False
         self._emulated = False  # the VAD has missed this stretch
         self._started_at: float | None = None
-        self._span: tuple[float, float] | None = None  # of the stretch whose final is still to come
+        self._spans: list[tuple[float, float]] = []  # of the stretches whose finals are still to come
 
     def on_state(self, event: UserStateChangedEvent) -> None:
         if event.new_state == "speaking":
@@ -38,11 +39,12 @@ class CallerTurns:
         elif event.old_state == "speaking":
             self._speaking = False
             if self._started_at is not None:
-                self._span = (self._started_at, event.created_at - MIN_SILENCE_S)
+                self._spans.append((self._started_at, event.created_at))
             self._send("speech_stopped")
 
     def on_transcript(self, event: UserInputTranscribedEvent) -> None:
-        if not (self._speaking or self._span or self._emulated):
+        self._spans = [span for span in self._spans if event.created_at - span[1] < _FINAL_LIMIT_S]
+        if not (self._speaking or self._spans or self._emulated):
             self._emulated = True
             self._started_at = event.created_at
             self._send("speech_started", emulated=True)
@@ -60,8 +62,8 @@ class CallerTurns:
         if self._emulated:
             self._emulated = False
             self._send("speech_stopped")
-        start, end = self._span or (self._started_at or event.created_at, event.created_at)
-        self._span = None
+        now = event.created_at
+        start, end = self._spans.pop(0) if self._spans else (self._started_at or now, now)
         self._add_entry(
             role="user",
             message=event.transcript,

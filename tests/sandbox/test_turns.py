@@ -21,6 +21,7 @@ class Paper:
     def __init__(self) -> None:
         self.wire: list[tuple[str, dict[str, Any]]] = []
         self.entries: list[tuple[str, str, str]] = []
+        self.times: list[tuple[float, int]] = []  # when each began (s), and its length (ms)
         self.cuts: list[str] = []
 
     def send(self, kind: str, **data: Any) -> None:
@@ -33,9 +34,11 @@ class Paper:
         turn_id: str,
         message: str = "",
         type: str = "message",  # noqa: A002 - the record's name
-        **times: Any,
+        started_at: float = 0,
+        duration_ms: int = 0,
     ) -> None:
         self.entries.append((turn_id, type, message))
+        self.times.append((started_at, duration_ms))
 
     def finals(self) -> list[tuple[str, str]]:
         return [(data["turn_id"], data["text"]) for _, data in self.wire if data.get("is_final")]
@@ -46,14 +49,15 @@ def paper() -> Paper:
     return Paper()
 
 
-def transcript(text: str, final: bool) -> UserInputTranscribedEvent:
-    return UserInputTranscribedEvent(transcript=text, is_final=final)
+def transcript(text: str, final: bool, at: float = 0) -> UserInputTranscribedEvent:
+    return UserInputTranscribedEvent(transcript=text, is_final=final, created_at=at)
 
 
-def speaking(now: bool) -> UserStateChangedEvent:
+def speaking(now: bool, at: float = 0) -> UserStateChangedEvent:
+    """The framework dates both back to the sound itself."""
     if now:
-        return UserStateChangedEvent(old_state="listening", new_state="speaking")
-    return UserStateChangedEvent(old_state="speaking", new_state="listening")
+        return UserStateChangedEvent(old_state="listening", new_state="speaking", created_at=at)
+    return UserStateChangedEvent(old_state="speaking", new_state="listening", created_at=at)
 
 
 def reply(text: str, cut: bool = False) -> llm.ChatMessage:
@@ -81,6 +85,34 @@ class TestCallerTurns:
             ("user-1", "message", "Hello there."),
             ("user-2", "message", "Goodbye."),
         ]
+
+    def test_the_record_has_the_times_of_the_sound(self, paper: Paper) -> None:
+        turns = CallerTurns(paper.send, paper.add_entry)
+        turns.on_state(speaking(True, at=100.0))
+        turns.on_state(speaking(False, at=101.5))
+        turns.on_state(speaking(True, at=102.0))
+        turns.on_transcript(transcript("One.", final=True, at=102.1))
+        turns.on_state(speaking(False, at=104.0))
+        turns.on_transcript(transcript("Two.", final=True, at=104.4))
+        assert paper.times == [(100.0, 1500), (102.0, 2000)]
+
+    def test_a_noise_without_words_takes_nothing_from_the_words_after_it(self, paper: Paper) -> None:
+        turns = CallerTurns(paper.send, paper.add_entry)
+        turns.on_state(speaking(True, at=100.0))
+        turns.on_state(speaking(False, at=101.0))
+        turns.on_transcript(transcript("One.", final=True, at=110.0))  # which the VAD missed
+        turns.on_state(speaking(True, at=120.0))
+        turns.on_state(speaking(False, at=121.0))
+        turns.on_state(speaking(True, at=130.0))
+        turns.on_state(speaking(False, at=131.0))
+        turns.on_transcript(transcript("Two.", final=True, at=131.4))
+        assert [data["emulated"] for kind, data in paper.wire if kind == "speech_started"] == [
+            False,
+            True,
+            False,
+            False,
+        ]
+        assert paper.times == [(110.0, 0), (130.0, 1000)]
 
     def test_a_final_that_comes_when_the_next_turn_has_begun_keeps_its_own_id(self, paper: Paper) -> None:
         turns = CallerTurns(paper.send, paper.add_entry)
