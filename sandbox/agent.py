@@ -16,8 +16,6 @@ from sandbox.conversation import CallRequest, Conversation
 from sandbox.speech import Models, load_models
 from sandbox.wits import LlmConfig
 
-__all__ = ["CallRequest", "DispatchError", "VoiceAgent"]
-
 _log = logging.getLogger(__name__)
 
 

@@ -20,8 +20,9 @@ import jwt
 from aiohttp import web
 from livekit.api import AccessToken, VideoGrants
 
-from sandbox.agent import CallRequest, DispatchError
+from sandbox.agent import DispatchError
 from sandbox.calls import CallStore
+from sandbox.conversation import CallRequest
 from sandbox.keys import Keys
 
 CONCIERGE = "5a1c0e5e-0000-4000-8000-000000000001"
@@ -30,14 +31,16 @@ FOREIGN_AGENT = "5a1c0e5e-0000-4000-8000-000000000003"
 
 BODY_LIMIT = 64 * 1024
 LIST_LIMIT = 200
-TOKEN_LIFE = timedelta(minutes=10)  # the time to join; a call may last longer
+# The time to join. LiveKit renews the token of whoever is there, so a call may last longer, and be joined
+# again after its connection broke.
+TOKEN_LIFE = timedelta(seconds=90)
 DISPATCH_LIMIT_S = 5.0
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-log = logging.getLogger("api")
+_log = logging.getLogger(__name__)
 
 
 class ApiError(Exception):
@@ -143,9 +146,9 @@ class Api:
                 await self._agent.dispatch(call, room)
         except (DispatchError, TimeoutError) as problem:
             self._calls.end_call(call_id, "dispatch_failed")
-            log.error("call %s: the agent could not be sent: %s", call_id, problem or "no answer in time")
+            _log.error("call %s: the agent could not be sent: %s", call_id, problem or "no answer in time")
             raise ApiError(503, "the agent cannot be reached; try again in a moment") from problem
-        log.info("call %s is open", call_id)
+        _log.info("call %s is open", call_id)
         return web.json_response(
             {
                 "token": self._session_token(asked, call_id, identity),
@@ -227,7 +230,7 @@ async def _json_errors(request: web.Request, handler: _Handler) -> web.StreamRes
         headers = {"Allow": problem.headers["Allow"]} if "Allow" in problem.headers else None
         return web.json_response({"error": problem.reason}, status=problem.status, headers=headers)
     except Exception:
-        log.exception("%s %s failed", request.method, request.path)
+        _log.exception("%s %s failed", request.method, request.path)
         return web.json_response({"error": "internal error"}, status=500)
 
 

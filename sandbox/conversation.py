@@ -36,8 +36,9 @@ from livekit.agents.voice import (
 from livekit.agents.voice.agent_session import SessionConnectOptions
 
 from sandbox.calls import CallStore
-from sandbox.concierge import Concierge, ToolSpec
+from sandbox.concierge import Concierge
 from sandbox.speech import HEARING_RATE, HibariTTS, Models, MoonshineSTT, voice_activity
+from sandbox.tools import ToolSpec
 from sandbox.turns import AgentTurns, CallerTurns
 from sandbox.wire import Wire
 from sandbox.wits import (

@@ -250,7 +250,7 @@ _PIECE = VOICE_RATE // 10  # samples
 
 
 class HibariTTS(tts.TTS[Never]):
-    """Text to speech for one call: 24 kHz mono out, a piece for each sentence, the first after ~30 ms."""
+    """Text to speech for one call: 24 kHz mono out in pieces of 100 ms, the first after ~30 ms."""
 
     def __init__(self, voice: Voice) -> None:
         super().__init__(

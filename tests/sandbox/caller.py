@@ -16,8 +16,9 @@ import numpy as np
 from livekit import api, rtc
 from numpy.typing import NDArray
 
-from sandbox.agent import CallRequest, VoiceAgent
+from sandbox.agent import VoiceAgent
 from sandbox.calls import CallRecord, CallStore
+from sandbox.conversation import CallRequest
 from sandbox.livekit import LiveKitServer, find
 from sandbox.wits import LlmConfig
 

@@ -11,9 +11,10 @@ import pytest
 from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 
-from sandbox.agent import CallRequest, DispatchError
+from sandbox.agent import DispatchError
 from sandbox.api import CONCIERGE, CONCIERGE_VERSION, FOREIGN_AGENT, Api
 from sandbox.calls import CallStore
+from sandbox.conversation import CallRequest
 from sandbox.keys import Keys
 
 KEYS = Keys("the-organizations-api-key", "livekit-key", "livekit-secret-" * 3, "session-secret-" * 3)
@@ -118,7 +119,7 @@ def test_the_media_token_opens_one_room_for_a_microphone(platform: Platform) -> 
     claims = jwt.decode(credential["webrtc_token"], KEYS.livekit_secret, algorithms=["HS256"])
     assert claims["iss"] == KEYS.livekit_key
     assert claims["sub"] == credential["identity"]
-    assert claims["exp"] - claims["nbf"] == 600
+    assert claims["exp"] - claims["nbf"] == 90
     assert claims["video"] == {
         "roomJoin": True,
         "room": credential["room"],
