@@ -228,7 +228,8 @@ class VatelClient:
 
     def _without_secrets(self, text: str) -> str:
         """The start of an error's text for the operator; a platform may quote what it was sent."""
-        text = text.replace(self._api_key, "[key]")
+        # Stripped: an error that quotes a key which no header can hold writes its line break as an escape.
+        text = text.replace(self._api_key.strip(), "[key]")
         text = re.sub(r"eyJ[\w.-]+", "[token]", text)
         return " ".join(text.split())[:200]
 

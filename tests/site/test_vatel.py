@@ -4,6 +4,7 @@ import json
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -160,6 +161,29 @@ def test_broken_answer_is_unreachable() -> None:
         thread.join()
 
 
+def test_answer_that_only_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vatel, "TOTAL_S", 0.1)
+    given_up = threading.Event()
+
+    def drip() -> None:
+        connection, _ = server.accept()
+        with connection, suppress(ConnectionError):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n")
+            while not given_up.wait(0.01):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            with pytest.raises(vatel.VatelTimeoutError, match="not complete after"):
+                VatelClient(f"http://127.0.0.1:{server.getsockname()[1]}", KEY).generate_session_token(AGENT)
+        finally:
+            given_up.set()
+            thread.join()
+
+
 def test_redirect_does_not_carry_the_key_elsewhere() -> None:
     with (
         platform() as elsewhere,
@@ -187,9 +211,13 @@ def test_secrets_show_in_no_repr_and_no_error() -> None:
     with pytest.raises(vatel.VatelKeyRefusedError) as caught:
         answering(401, json=quoting).generate_session_token(AGENT)
     assert "the key [key] cannot use [token]" in str(caught.value)
-    with pytest.raises(vatel.VatelError) as caught_other:
-        VatelClient("http://127.0.0.1:9", f"{KEY}\n").generate_session_token(AGENT)
-    assert KEY not in str(caught_other.value)
+
+
+def test_key_that_no_header_can_hold_is_not_told() -> None:
+    with platform() as server, pytest.raises(vatel.VatelError, match=r"header.*\[key\]") as caught:
+        VatelClient(server.url, f"{KEY}\n").generate_session_token(AGENT)
+    assert KEY not in str(caught.value)
+    assert server.requests == []
 
 
 def test_every_error_has_a_code_and_a_sentence_of_its_own() -> None:
