@@ -21,8 +21,8 @@ from django.utils.safestring import SafeString
 from django.utils.text import Truncator
 from django.utils.timesince import timesince
 
-from .models import Booking, SessionEvent, VoiceSession
-from .transcript import CONTEXT, TURNS, changed_by, clock, lines, moved_cursor, parse_cursor
+from sessions_app.models import Booking, SessionEvent, VoiceSession
+from sessions_app.transcript import CONTEXT, TURNS, changed_by, clock, lines, moved_cursor, parse_cursor
 
 STATES = {"created": "Not started", "live": "In progress", "ended": "Ended"}
 """The change page's words until its script knows better: "Live" is for a page that is."""

@@ -137,9 +137,7 @@ def cancel_booking(session: VoiceSession, reference: str) -> dict[str, Any]:
         ).first()
     if booking is None:
         raise ToolError(f"I find no booking {reference!r:.40} of yours.")
-    if booking.cancelled_at is None:
-        booking.cancelled_at = timezone.now()
-        booking.save(update_fields=["cancelled_at"])
+    booking.cancel(timezone.now())
     return {"reference": booking.reference, "cancelled": True}
 
 

@@ -23,9 +23,6 @@ MAX_LINES = 20_000
 OPEN_AFTER_END = timedelta(hours=24)
 """A page may come back with what it could not send; later than this, the log of an ended call is closed."""
 
-EVERYONE = "sessions"
-"""The group of those who watch the list of calls."""
-
 
 @dataclass(frozen=True)
 class Recorded:
@@ -173,9 +170,7 @@ def ring(session_id: UUID) -> None:
 
 
 async def _ring(session_id: UUID) -> None:
-    layer = get_channel_layer()
-    await layer.group_send(group(session_id), {"type": "event.recorded"})
-    await layer.group_send(EVERYONE, {"type": "event.recorded", "session": session_id.hex})
+    await get_channel_layer().group_send(group(session_id), {"type": "event.recorded"})
 
 
 async def show(session_id: UUID, frame: dict[str, Any]) -> None:

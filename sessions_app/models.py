@@ -257,3 +257,9 @@ class Booking(models.Model):
     def reference(self) -> str:
         """What the caller is told: short enough to be spoken."""
         return f"B{self.FIRST_REFERENCE + self.pk}"
+
+    def cancel(self, at: datetime) -> None:
+        """The table is free again; without effect when it is already."""
+        if self.cancelled_at is None:
+            self.cancelled_at = at
+            self.save(update_fields=["cancelled_at"])

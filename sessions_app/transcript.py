@@ -8,8 +8,8 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any
 
-from .events import ToolCall
-from .models import SessionEvent, VoiceSession
+from sessions_app.events import ToolCall
+from sessions_app.models import SessionEvent, VoiceSession
 
 TURNS = ("input_audio_transcript", "response_text")
 SILENT = ("speech_started", "speech_stopped")

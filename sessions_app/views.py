@@ -154,7 +154,7 @@ def read_frames(request: HttpRequest) -> list[events.Frame]:
 
 
 def read_object(request: HttpRequest, limit: int) -> dict[str, Any]:
-    # The length is looked at first, so that a large body is not read at all.
+    # The length is looked at first, so that a large body, which the server keeps in a file, is not loaded.
     length = request.headers.get("Content-Length", "")
     if (length.isdigit() and int(length) > limit) or len(request.body) > limit:
         raise BadRequestError("bad_request", f"The request is larger than {limit} bytes.")

@@ -173,7 +173,7 @@ class ToolTests(TransactionTestCase):
         assert not finished.is_set()
 
     def test_call_that_is_older_than_the_limit_is_not_carried_out(self) -> None:
-        table = {"people": 2, "day": days_ahead(1), "time": "19:30"}
+        table: dict[str, Any] = {"people": 2, "day": days_ahead(1), "time": "19:30"}
         output = json.loads(run(self.session, "c1", "book_table", age_s=tools.LIMIT_S, **table))
         assert output == {"error": "book_table was asked for too long ago.", "code": "late"}
         assert json.loads(run(self.session, "c1", "book_table", **table)) == output
@@ -182,7 +182,7 @@ class ToolTests(TransactionTestCase):
 
     def test_call_that_the_page_has_answered_is_not_carried_out(self) -> None:
         log.record(self.session.pk, [Frame(1, 0, "tool_call_output", {"toolCallId": "c1", "output": "x"})])
-        table = {"people": 2, "day": days_ahead(1), "time": "19:30"}
+        table: dict[str, Any] = {"people": 2, "day": days_ahead(1), "time": "19:30"}
         assert self.run_tool("book_table", "c1", **table)["code"] == "late"
         assert not Booking.objects.exists()
         assert "reference" in self.run_tool("book_table", "c2", **table)
@@ -422,7 +422,7 @@ class ToolCallTests(TransactionTestCase):
             await page.hear()
             await page.send({**booking, "at_ms": 40_000})
             assert (await self.output_of(page, "c1"))["code"] == "late"
-            gave_up = {"toolCallId": "c2", "output": '{"error":"It did not answer in time."}'}
+            gave_up: dict[str, Any] = {"toolCallId": "c2", "output": '{"error":"It did not answer in time."}'}
             await page.send(
                 {**booking, "seq": 2, "data": {**booking["data"], "toolCallId": "c2"}},
                 frame(3, "tool_call_output", **gave_up),
