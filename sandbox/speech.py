@@ -7,7 +7,6 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 import asyncio
 import contextlib
-import logging
 import re
 import threading
 import uuid
@@ -18,11 +17,9 @@ from typing import Never
 
 import numpy as np
 from livekit import rtc
-from livekit.agents import NOT_GIVEN, LanguageCode, NotGivenOr, inference, stt, tts, utils, vad
+from livekit.agents import NOT_GIVEN, LanguageCode, NotGivenOr, inference, stt, tokenize, tts, utils, vad
 from livekit.agents.types import DEFAULT_API_CONNECT_OPTIONS, APIConnectOptions
 from numpy.typing import NDArray
-
-_log = logging.getLogger(__name__)
 
 HEARING_RATE = 16_000  # Hz, what Moonshine and Silero were trained on
 VOICE_RATE = 24_000  # Hz, what Hibari makes
@@ -56,6 +53,7 @@ class Recogniser:
         self._native = Transcriber(str(model), ModelArch.TINY)
         self._lock = threading.Lock()
         self._streams = 0
+        self.transcribe(np.zeros(HEARING_RATE, np.int16))  # the first time costs 0.1 s more
 
     def transcribe(self, pcm: NDArray[np.int16]) -> str:
         """The words in `pcm` (16 kHz, mono); "" when there are none. Blocks for ~4 % of its length."""
@@ -109,6 +107,9 @@ class Models:
 
 def load_models() -> Models:
     """Load both models; blocks for ~2 s. Raises ModelError."""
+    # The captions' pace goes by syllables. Its patterns are read when they are first needed, and the first
+    # caller would wait for that.
+    tokenize.basic.hyphenate_word("hello")
     return Models(Recogniser(), Voice())
 
 
