@@ -191,12 +191,15 @@ def answer(talk: Talk, said: Said) -> Reply | None:
     if slots and not _is_agreed(talk, slots, said):
         lead = "Of course." if talk.question or talk.expecting is None else ""
         return _proceed(talk, said, slots, lead)
-    changing = talk.question is not None or talk.draft.missing() is None
     agreed = said.agrees()
-    if changing and (agreed is not True or said.has(_CHANGE)) and (emptied := _without(talk, said)):
+    changing = talk.question is not None or talk.draft.missing() is None
+    if changing and (said.has(_CHANGE) or not (agreed or said.asks())) and (emptied := _without(talk, said)):
         return emptied
     if talk.question and talk.question.about == "change" and (agreed is not None or said.has(_KEEP)):
         talk.question = None
+        if any(talk.draft.repeats(table) for table in talk.booked):
+            talk.draft = None
+            return talk.go_on("All right, your booking stays as it was.")
         return Say(f"Then I leave it as it is. {talk.draft_question()}")
     if talk.question or talk.expecting or agreed is None:
         return None

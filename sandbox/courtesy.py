@@ -5,7 +5,7 @@ import re
 from sandbox.booking import BOOK
 from sandbox.errands import FOOD
 from sandbox.slots import read_slots
-from sandbox.spoken import Said, read_name, say_day
+from sandbox.spoken import Said, read_cities, read_name, say_day
 from sandbox.tables import OPENING_HOURS
 from sandbox.talk import Question, Reply, Say, Talk
 
@@ -240,7 +240,12 @@ def offered(talk: Talk, said: Said) -> Reply | None:
             return part(talk)
         talk.question = None
         return talk.go_on("All right.")
-    if agreed and short and re.search(r"\b(?:yes|yeah|yep|yup|sure|please|of course)\b", said.text):
+    if (
+        agreed
+        and short
+        and not read_cities(said)
+        and re.search(r"\b(?:yes|yeah|yep|yup|sure|please|of course)\b", said.text)
+    ):
         if talk.question.about == "more":
             if lookups := talk.question.value:
                 talk.question = Question("city", "Which city?", lookups)

@@ -118,9 +118,12 @@ def meant_city(talk: Talk, said: Said) -> Reply | None:
 
 def unknown_city(talk: Talk, said: Said) -> Reply | None:
     """Asked for a city, the caller said what no other rule knows: the page may know it as a city."""
-    if talk.question is None or talk.question.about != "city":
+    if talk.question is None or talk.question.about not in ("city", "more") or not talk.question.value:
         return None
-    if cities := read_cities(said, expected=True):
+    cities = read_cities(said, expected=True)
+    if talk.question.about == "more" and not (cities and nearest_city(cities[0])):
+        return None
+    if cities:
         return _look_up(talk, talk.question.value.split(), cities, said)
     talk.misses += 1
     if talk.misses > 2:

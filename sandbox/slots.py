@@ -36,7 +36,8 @@ class Choice(NamedTuple):
 class Slots:
     """What an utterance says about a table.
 
-    `shift` moves the time that is known ("an hour later"), `number` could as well be people as a time,
+    `shift` moves the time that is known ("an hour later"), `extra` adds people ("one more person"),
+    `number` could as well be people as a time, `choice` is to be asked about,
     `latest` is which of the two was said last.
     """
 
@@ -44,6 +45,7 @@ class Slots:
     day: date | None = None
     clock: Clock | None = None
     shift: timedelta | None = None
+    extra: int | None = None
     number: int | None = None
     choice: Choice | None = None
     latest: Slot | None = field(default=None, compare=False)
@@ -66,6 +68,7 @@ def read_slots(said: Said, now: datetime, expecting: Slot | None = None) -> Slot
     text = _dotted(_EITHER, _dotted(_IDLE, text))
     day, text, _ = _last(text, _day_rules(today))
     clock, text, clock_at = _last(text, _clock_rules(half))
+    extra, text, _ = _last(text, _MORE)
     people, text, people_at = _people(text, for_is_people=expecting not in ("day", "time"))
     number, _, _ = _last(text, [(_BARE, lambda m: int(m[1]))])
     if ahead:
@@ -83,7 +86,7 @@ def read_slots(said: Said, now: datetime, expecting: Slot | None = None) -> Slot
     if people is not None and people_at >= clock_at:
         latest = "people"
     number = None if clock or people is not None else number
-    return Slots(people, day, clock, shift, number, choice, latest)
+    return Slots(people, day, clock, shift, extra, number, choice, latest)
 
 
 _BARE = re.compile(r"\b(\d{1,3})(?:st|nd|rd|th)?\b")
@@ -144,7 +147,10 @@ _IDLE = re.compile(
 
 # -- one of two --------------------------------------------------------------------------------
 
-_VALUE = rf"(\d{{1,2}}(?::\d\d)?(?: (?:am|pm|oclock)\b)?|(?:{'|'.join(DAYS)}|today|tonight|tomorrow)\b)"
+_VALUE = (
+    r"((?:(?:half|quarter) (?:past|to) )?\d{1,2}(?::\d\d)?(?: (?:am|pm|oclock)\b)?|"
+    rf"(?:{'|'.join(DAYS)}|today|tonight|tomorrow)\b)"
+)
 _EITHER = re.compile(
     rf"\b(?:(at|around|about|by|on|for|of) )*{_VALUE} or (?:maybe )?(?:(?:at|on|for) )?{_VALUE}"
     r"( people| persons| guests)?(?!\w)",
@@ -161,7 +167,7 @@ def _choice(match: re.Match[str], expecting: Slot | None) -> Choice:
         slot = "people"
     elif lead in ("at", "around", "about", "by") or re.search(r"[:a-z]", first + second):
         slot = "time"
-    names = [say_number(int(word)) if word.isdigit() else word for word in (first, second)]
+    names = [re.sub(r"\b\d+$", lambda m: say_number(int(m[0])), word) for word in (first, second)]
     return Choice(slot, " or ".join(word.title() if word.title() in DAYS else word for word in names))
 
 
@@ -236,6 +242,16 @@ _PEOPLE: list[_Rule[int]] = [
             lambda m: 1,
         ),
     )
+]
+_MORE: list[_Rule[int]] = [
+    (
+        re.compile(r"(?<!\bme and )\b(\d{1,2}) (?:more|extra) (?:people|persons?|guests?|friends?|kids?)\b"),
+        lambda m: int(m[1]),
+    ),
+    (
+        re.compile(r"^(?:and |with )?(?:plus (\d{1,2})|(\d{1,2}) more)(?: please)?$"),
+        lambda m: int(m[1] or m[2]),
+    ),
 ]
 _EACH_FOR: _Rule[int] = (
     re.compile(rf"\b(\d{{1,2}}) for (?=(?:\.|today|tonight|tomorrow|lunch|dinner|{'|'.join(DAYS).lower()}))"),

@@ -168,7 +168,7 @@ class Said:
         A question agrees to nothing ("okay, is there parking"), but may begin with a no. In a long sentence
         only the beginning can be a yes: not "a good time would be later for us".
         """
-        if not _REQUEST.fullmatch(self.text) and (self.asked or _ASKS.search(self.text)):
+        if self.asks():
             return False if _NO_FIRST.match(self.text) else None
         if _NO_TROUBLE.search(self.text):
             return True
@@ -176,6 +176,10 @@ class Said:
             return False
         short = len(self.text.split()) <= 5
         return True if (_YES.search if short else _YES.match)(self.text) else None
+
+    def asks(self) -> bool:
+        """Whether it is, or contains, a question; "can you book it" is a wish."""
+        return not _REQUEST.fullmatch(self.text) and (self.asked or self.has(_ASKS))
 
     def has(self, pattern: re.Pattern[str]) -> bool:
         return bool(pattern.search(self.text))

@@ -43,6 +43,8 @@ class Draft:
         self.latest = slots.latest or self.latest
         if slots.people is not None:
             self.people = slots.people
+        elif slots.extra and self.people is not None:
+            self.people += slots.extra
         self.day = slots.day or self.day
         if slots.clock is not None:
             self.at = table_time(slots.clock)
@@ -57,6 +59,11 @@ class Draft:
                 self.day = None
             case "time":
                 self.at = None
+
+    def repeats(self, table: Table) -> bool:
+        """Whether it is to replace a table by just the same."""
+        same = (self.people, self.day, self.at) == (table.people, table.day, table.at)
+        return same and self.replaces == table.reference
 
     def missing(self) -> Slot | None:
         return (

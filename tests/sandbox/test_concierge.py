@@ -335,6 +335,54 @@ def test_sentence_ends_with_one_dot() -> None:
     play("C: A table at nine.\nA: a table at 9 p.m. For how many people?")
 
 
+@pytest.mark.parametrize(
+    ("line", "table"),
+    [
+        ("one more person", "for three at 8 p.m."),
+        ("plus two", "for four at 8 p.m."),
+        ("there will be two more people", "for four at 8 p.m."),
+        ("what was the day again", "for two at 8 p.m."),
+        ("what time do you close", "for two at 8 p.m."),
+    ],
+)
+def test_people_are_added_and_questions_change_nothing(line: str, table: str) -> None:
+    play(f"C: A table for two tomorrow at eight.\nA: a table\nC: {line}\nA: a table {table} tomorrow")
+
+
+def test_another_city_is_named_at_once() -> None:
+    play(
+        """
+        C: Weather in Rome.
+        > get_weather, city=Rome
+        A: another city?
+        C: Yes, Paris.
+        > get_weather, city=Paris
+        A: else
+        C: And in London?
+        > get_weather, city=London
+        A: another city?
+        C: Toke Gill.
+        A: Did you mean Tokyo?
+        """
+    )
+
+
+def test_booking_that_needs_no_change_stays() -> None:
+    play(
+        """
+        C: A table for two tomorrow at eight.
+        A: a table for two
+        C: yes
+        > book_table, people=2
+        A: B1001
+        C: Change my booking.
+        A: What should I change
+        C: Nothing.
+        A: your booking stays as it was. … else
+        """
+    )
+
+
 def test_one_of_two_times_days_or_numbers_is_asked_for() -> None:
     play(
         """
@@ -354,6 +402,8 @@ def test_one_of_two_times_days_or_numbers_is_asked_for() -> None:
         A: Which one: seven or eight?
         C: half past seven
         A: at 7:30 p.m. on Saturday
+        C: at half past seven or eight
+        A: Which one: half past seven or eight?
         """
     )
 
