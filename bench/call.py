@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 import wave
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,10 @@ from playwright.sync_api import sync_playwright
 from bench.figures import Figure
 from tests.e2e import browser as chromium
 from tests.e2e.caller import FAKE_DEVICES, FLAGS, SPEECH, Caller, give_ears, give_voice
-from tests.e2e.ear import Sound
+from tests.e2e.ear import falls_silent
 from tests.e2e.servers import start_sandbox, start_site
 
 QUESTIONS = ("weather", "time", "table")
-PAUSE_MS = 300  # a gap this long in the agent's sound is silence, not a breath between words
 
 
 def measure(arguments: argparse.Namespace) -> list[Figure]:
@@ -36,36 +36,35 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     clicks: list[float] = []
     replies: list[float] = []
     barge_ins: list[float] = []
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         sandbox = start_sandbox(Path(folder))
+        stack.callback(sandbox.stop)
         site = start_site(Path(folder) / "site", sandbox)
-        try:
-            with sync_playwright() as playwright:
-                browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *FAKE_DEVICES])
-                chrome = next(p for p in psutil.Process().children(recursive=True) if "chrom" in p.name())
-                load = Load({"sandbox": sandbox.process.pid, "livekit": sandbox.livekit.pid,
-                             "site": site.process.pid, "browser": chrome.pid})  # fmt: skip
-                for number in range(arguments.calls):
-                    context = browser.new_context()
-                    give_voice(context)
-                    give_ears(context)
-                    caller = Caller(context.new_page(), site.url)
-                    one = one_call(caller, QUESTIONS[number % len(QUESTIONS)])
-                    clicks.append(one[0])
-                    replies.append(one[1])
-                    barge_ins.append(one[2])
-                    load.look()
-                    context.close()
-                    print(
-                        f"call {number + 1}: " + " ".join(f"{x:.2f}" for x in one),
-                        file=sys.stderr,
-                        flush=True,
-                    )
-                used = load.figures()
-                browser.close()
-        finally:
-            site.stop()
-            sandbox.stop()
+        stack.callback(site.stop)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *FAKE_DEVICES])
+            chrome = next(p for p in psutil.Process().children(recursive=True) if "chrom" in p.name().lower())
+            load = Load({"sandbox": sandbox.process.pid, "livekit": sandbox.livekit.pid,
+                         "site": site.process.pid, "browser": chrome.pid})  # fmt: skip
+            for number in range(arguments.calls):
+                context = browser.new_context()
+                give_voice(context)
+                give_ears(context)
+                caller = Caller(context.new_page(), site.url)
+                one = one_call(caller, QUESTIONS[number % len(QUESTIONS)])
+                clicks.append(one[0])
+                replies.append(one[1])
+                barge_ins.append(one[2])
+                load.look()
+                context.close()
+                load.forget()
+                print(
+                    f"call {number + 1}: " + " ".join(f"{x:.2f}" for x in one),
+                    file=sys.stderr,
+                    flush=True,
+                )
+            used = load.figures()
+            browser.close()
     return [
         Figure("calls", arguments.calls, ""),
         *waits("click_to_audible_s", clicks, 1.5),
@@ -115,16 +114,6 @@ def one_call(caller: Caller, question: str) -> tuple[float, float, float]:
     return click / 1000, reply / 1000, silent / 1000
 
 
-def falls_silent(sound: Sound, after_ms: float) -> float:
-    """When the agent, speaking at `after_ms`, made its last sound before a pause (ms)."""
-    last = after_ms
-    for at in (at for at in sound.loud() if at > after_ms):
-        if at - last > PAUSE_MS:
-            break
-        last = at + 20
-    return last
-
-
 def speech_span(name: str) -> tuple[float, float]:
     """Where speech starts and ends within speech/NAME.wav, in ms."""
     with wave.open(str(SPEECH / f"{name}.wav")) as file:
@@ -141,8 +130,9 @@ class Load:
     def __init__(self, roots: dict[str, int]) -> None:
         self.roots = {name: psutil.Process(pid) for name, pid in roots.items()}
         self.began = time.monotonic()
-        self.before = {name: self.cpu_s(name) for name in roots}
+        self.used_s = dict.fromkeys(roots, 0.0)
         self.peak_mb = dict.fromkeys(roots, 0.0)
+        self.forget()
 
     def tree(self, name: str) -> list[psutil.Process]:
         root = self.roots[name]
@@ -155,15 +145,21 @@ class Load:
         return sum(t.user + t.system for t in times)
 
     def look(self) -> None:
+        """Add up what this call used, while the page's own process is still there to be asked."""
         for name in self.roots:
             rss = sum(process.memory_info().rss for process in self.tree(name)) / 2**20
             self.peak_mb[name] = max(self.peak_mb[name], rss)
+            self.used_s[name] += self.cpu_s(name) - self.before[name]
+
+    def forget(self) -> None:
+        """Start counting anew, without the processes that have ended."""
+        self.before = {name: self.cpu_s(name) for name in self.roots}
 
     def figures(self) -> list[Figure]:
         elapsed = time.monotonic() - self.began
         result = []
         for name in self.roots:
             result.append(Figure(f"{name}_rss_mb", round(self.peak_mb[name]), "MiB, most seen after a call"))
-            cores = (self.cpu_s(name) - self.before[name]) / elapsed
+            cores = self.used_s[name] / elapsed
             result.append(Figure(f"{name}_cpu_cores", round(cores, 2), "cores, mean over the calls"))
         return result

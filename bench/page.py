@@ -6,6 +6,7 @@ import argparse
 import gzip
 import sys
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from playwright.sync_api import Response, sync_playwright
@@ -20,37 +21,37 @@ def measure(_: argparse.Namespace) -> list[Figure]:
     path = chromium.find()
     if path is None:
         sys.exit("No Chromium: run `python -m tests.e2e.browser --install`.")
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        sandbox = start_sandbox(Path(folder))
-        site = start_site(Path(folder) / "site", sandbox)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        sandbox = start_sandbox(folder)
+        stack.callback(sandbox.stop)
+        site = start_site(folder / "site", sandbox)
+        stack.callback(site.stop)
+        playwright = stack.enter_context(sync_playwright())
         browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *FAKE_DEVICES])
-        try:
-            context = browser.new_context()
-            give_voice(context)
-            page = context.new_page()
-            responses: list[Response] = []
-            page.on("response", lambda response: responses.append(response))
-            caller = Caller(page, site.url).open()
-            page.wait_for_load_state("networkidle")
-            before = list(responses)
-            caller.start()
-            caller.expect_state("live")
-            after = [response for response in responses if response not in before]
-            caller.hang_up()
-            return [
-                Figure("script_gzip_before_click", total(before, "script"), "bytes", 15_000),
-                Figure("style_gzip", total(before, "stylesheet"), "bytes"),
-                Figure(
-                    "first_view_bytes",
-                    sum(transferred(response) for response in before),
-                    "bytes, with headers",
-                ),
-                Figure("script_gzip_after_click", total(after, "script"), "bytes"),
-            ]
-        finally:
-            browser.close()
-            site.stop()
-            sandbox.stop()
+        stack.callback(browser.close)
+        context = browser.new_context()
+        give_voice(context)
+        page = context.new_page()
+        responses: list[Response] = []
+        page.on("response", lambda response: responses.append(response))
+        caller = Caller(page, site.url).open()
+        page.wait_for_load_state("networkidle")
+        before = list(responses)
+        caller.start()
+        caller.expect_state("live")
+        after = [response for response in responses if response not in before]
+        caller.hang_up()
+        return [
+            Figure("script_gzip_before_click", total(before, "script"), "bytes", 15_000),
+            Figure("style_gzip", total(before, "stylesheet"), "bytes"),
+            Figure(
+                "first_view_bytes",
+                sum(transferred(response) for response in before),
+                "bytes, with headers",
+            ),
+            Figure("script_gzip_after_click", total(after, "script"), "bytes"),
+        ]
 
 
 def total(responses: list[Response], kind: str) -> int:

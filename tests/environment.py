@@ -1,11 +1,23 @@
 """An environment for the tests, and none of the developer's.
 
-A pytest plugin (`-p` in pyproject.toml), as pytest-django reads the settings before any conftest.py is loaded.
+A pytest plugin (`-p` in pyproject.toml): pytest-django reads the settings before any conftest.py is loaded.
 """
 
 import os
 
-for name in [n for n in os.environ if n.startswith(("VATEL_", "AGENT_LLM_", "SANDBOX_"))]:
+PREFIXES = ("VATEL_", "AGENT_LLM_", "SANDBOX_")
+NAMES = {
+    *("SECRET_KEY", "ALLOWED_HOSTS", "DEBUG", "HTTPS", "TRUST_PROXY", "CSRF_TRUSTED_ORIGINS"),
+    *("DATABASE_PATH", "TIME_ZONE", "MAX_CALLS", "PORT"),
+}
+
+
+def is_ours(name: str) -> bool:
+    """Whether an environment variable configures this product."""
+    return name in NAMES or name.startswith(PREFIXES)
+
+
+for name in [name for name in os.environ if is_ours(name)]:
     del os.environ[name]
 os.environ |= {
     "DEBUG": "1",

@@ -52,3 +52,12 @@ def test_readmes_map_names_what_is_there() -> None:
     named = set(re.findall(r"`([\w./-]+(?:\.\w+|/))`", section))
     assert named
     assert {name for name in named if name not in tracked | folders} == set()
+    rooms = {path for path in tracked if re.fullmatch(r"sessions_app/[a-z_]+\.py", path)}
+    obvious = {f"sessions_app/{name}.py" for name in ("__init__", "apps", "urls", "routing")}
+    assert rooms - obvious - named == set()
+
+
+def test_pictures_are_there() -> None:
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert pictures
+    assert [path for path in pictures if not (ROOT / path).exists()] == []

@@ -20,7 +20,7 @@ from playwright.sync_api import (
 
 from tests.e2e import browser as chromium
 from tests.e2e.caller import FAKE_DEVICES, FLAGS, Caller, give_ears, give_voice
-from tests.e2e.servers import ROOT, Sandbox, Site, start_sandbox, start_site
+from tests.e2e.servers import ROOT, Sandbox, Server, Site, start_sandbox, start_site
 
 RESULTS = ROOT / "test-results"
 failed = pytest.StashKey[bool]()
@@ -40,31 +40,41 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+def started() -> list[Server]:
+    """Every server of this run, for the logs of a test that fails."""
+    return []
+
+
+@pytest.fixture(scope="session")
+def sandbox(started: list[Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
     server = start_sandbox(tmp_path_factory.mktemp("platform"))
+    started.append(server)
     yield server
     assert server.stop() == 0, "the sandbox did not end cleanly"
 
 
 @pytest.fixture(scope="session")
-def site(sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(started: list[Server], sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     server = start_site(tmp_path_factory.mktemp("site"), sandbox)
+    started.append(server)
     yield server
     server.stop()
 
 
 @pytest.fixture
-def another_site(sandbox: Sandbox, tmp_path: Path) -> Iterator[Callable[..., Site]]:
+def another_site(started: list[Server], sandbox: Sandbox, tmp_path: Path) -> Iterator[Callable[..., Site]]:
     """Starts a site of the test's own, with other settings."""
-    started: list[Site] = []
+    own: list[Site] = []
 
     def start(**env: str) -> Site:
-        started.append(start_site(tmp_path / f"site-{len(started)}", sandbox, **env))
-        return started[-1]
+        own.append(start_site(tmp_path / f"site-{len(own)}", sandbox, **env))
+        started.append(own[-1])
+        return own[-1]
 
     yield start
-    for server in started:
+    for server in own:
         server.stop()
+        started.remove(server)
 
 
 # ------------------------------------------------------------------ browsers
@@ -135,7 +145,7 @@ NewContext = Callable[..., BrowserContext]
 
 @pytest.fixture
 def new_context(
-    request: pytest.FixtureRequest, launch: Launch, sandbox: Sandbox, site: Site, watch: Watch
+    request: pytest.FixtureRequest, launch: Launch, started: list[Server], site: Site, watch: Watch
 ) -> Iterator[NewContext]:
     """Opens a visitor's browser profile. voice: a microphone that speaks on cue; ears: keeps the sound."""
     contexts: list[BrowserContext] = []
@@ -156,25 +166,24 @@ def new_context(
     yield new
     bad = watch.verdict()
     if request.node.stash.get(failed, False) or bad:
-        leave_traces(request.node.name, contexts, [sandbox, site], watch)
+        leave_traces(request.node.name, contexts, started, watch)
     for context in contexts:
         context.close()
     assert not bad, "errors on the console:\n" + "\n".join(bad)
 
 
-def leave_traces(
-    name: str, contexts: list[BrowserContext], servers: list[Sandbox | Site], watch: Watch
-) -> None:
+def leave_traces(name: str, contexts: list[BrowserContext], servers: list[Server], watch: Watch) -> None:
     folder = RESULTS / re.sub(r"[^\w-]+", "_", name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
+    (folder / "console.txt").write_text("\n".join(watch.lines))
+    for number, server in enumerate(servers):
+        shutil.copy(server.log, folder / f"{number}-{server.log.name}")
+    for i, context in enumerate(contexts):
+        context.tracing.stop(path=folder / f"trace-{i}.zip")
     for i, context in enumerate(contexts):
         for j, page in enumerate(context.pages):
             page.screenshot(path=folder / f"page-{i}-{j}.png", full_page=True)
-        context.tracing.stop(path=folder / f"trace-{i}.zip")
-    (folder / "console.txt").write_text("\n".join(watch.lines))
-    for server in servers:
-        shutil.copy(server.log, folder)
 
 
 @pytest.fixture

@@ -23,11 +23,10 @@
       for (let i = 0; i < bytes.length; i += 8192) text += String.fromCharCode(...bytes.subarray(i, i + 8192));
       return { startedAt: ear.startedAt, pcm: btoa(text) };
     },
-    /** Whether the last half second of what was played, as far as it came after `since` (ms), is audible. */
+    /** Whether the last half second that was played is audible; undefined while it is not all after `since` (ms). */
     isLoud(since) {
-      if (ear.startedAt === null) return false;
-      const newest = ear.startedAt + ear.samples / RATE;
-      const wanted = Math.min(500, newest - since) * RATE;
+      if (ear.startedAt === null || ear.startedAt + ear.samples / RATE - since < 500) return undefined;
+      const wanted = 500 * RATE;
       let peak = 0;
       for (let i = ear.blocks.length - 1, seen = 0; i >= 0 && seen < wanted; i--) {
         peak = louder(peak, ear.blocks[i]);

@@ -60,6 +60,24 @@ def _recogniser() -> Any:
     return Transcriber(str(Path(get_assets_path()) / "tiny-en"), ModelArch.TINY)
 
 
+PAUSE_MS = 600  # a gap this long in the agent's sound is silence, not a breath between sentences
+
+
+def falls_silent(sound: Sound, after_ms: float) -> float:
+    """When the agent, speaking at the page's time `after_ms`, made its last sound before a pause (ms).
+
+    Raises AssertionError if nothing was heard around `after_ms`: then there was nothing to silence.
+    """
+    loud = sound.loud()
+    assert any(abs(at - after_ms) < PAUSE_MS for at in loud), "the agent was not speaking"
+    last = after_ms
+    for at in (at for at in loud if at > after_ms):
+        if at - last > PAUSE_MS:
+            break
+        last = at + 20
+    return last
+
+
 def likeness(expected: str, heard: str) -> float:
     """The share of `expected`'s words that are in `heard`, in order: 1.0 is all of them."""
     wanted, got = _plain(expected), _plain(heard)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ class Row:
 
 def rows(site: Site, session: str) -> list[Row]:
     """Every row of one session, by source and number."""
-    with sqlite3.connect(site.env["DATABASE_PATH"]) as database:
+    with closing(sqlite3.connect(site.env["DATABASE_PATH"])) as database:
         found = database.execute(
             "SELECT source, seq, type, at_ms, data FROM sessions_app_sessionevent WHERE session_id = ?"
             " ORDER BY source, seq",
@@ -39,7 +40,7 @@ def browser_rows(site: Site, session: str) -> list[Row]:
 
 def session_state(site: Site, session: str) -> tuple[str, str]:
     """(state, end_reason)"""
-    with sqlite3.connect(site.env["DATABASE_PATH"]) as database:
+    with closing(sqlite3.connect(site.env["DATABASE_PATH"])) as database:
         found = database.execute(
             "SELECT state, end_reason FROM sessions_app_voicesession WHERE id = ?", [session.replace("-", "")]
         ).fetchone()

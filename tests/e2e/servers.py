@@ -15,13 +15,14 @@ from typing import IO
 
 import psutil
 
+from tests.environment import is_ours
+
 ROOT = Path(__file__).parents[2]
-OURS = ("VATEL_", "AGENT_LLM_", "SANDBOX_", "DJANGO_", "DATABASE_", "DEBUG", "SECRET_KEY", "HTTPS", "PORT")
 
 
 def environment(**extra: str) -> dict[str, str]:
     """The machine's environment without anything that configures this product, plus `extra`."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    kept = {name: value for name, value in os.environ.items() if not is_ours(name)}
     return {**kept, "PYTHONUNBUFFERED": "1", **extra}
 
 

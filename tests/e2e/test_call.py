@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.e2e.caller import FAKE_DEVICES, SPEECH, Caller
 from tests.e2e.conftest import Launch, NewContext
-from tests.e2e.ear import likeness
+from tests.e2e.ear import falls_silent, likeness
 from tests.e2e.servers import Site
 
 LEAD_IN_S = 12  # the greeting is over by then: the file plays from the moment the microphone opens
@@ -70,7 +70,8 @@ def test_barge_in_silences_the_agent_and_keeps_only_what_was_heard(caller: Calle
 
     spoken = caller.say("long_question", to_the_end=False)
     caller.expect_silent(spoken.starts)
-    assert caller.now_ms() < spoken.ends, "the agent fell silent only after the caller had finished"
+    silent = falls_silent(caller.heard(), spoken.starts)
+    assert silent < spoken.ends, "the agent fell silent only after the caller had finished"
 
     cut = caller.captions.locator('li[data-role="agent"][data-cut][data-final="true"]').first
     expect(cut).to_be_attached()

@@ -21,7 +21,7 @@ NETWORK_LOG = r"Failed to load resource: "  # Chromium's own line for an answer 
     [
         ({"VATEL_BASE_URL": "http://127.0.0.1:9"}, "voice platform cannot be reached"),
         ({"VATEL_API_KEY": "not-the-key"}, "not set up correctly"),
-        ({"VATEL_AGENTS": f"{uuid.UUID(int=9, version=4)}=Nobody"}, "agent"),
+        ({"VATEL_AGENTS": f"{uuid.UUID(int=9, version=4)}=Nobody"}, "does not know this agent"),
     ],
     ids=["platform down", "wrong key", "unknown agent"],
 )
