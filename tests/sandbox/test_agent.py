@@ -162,15 +162,18 @@ def test_a_page_that_does_not_answer(phone: Line) -> None:
     assert "tool_call_output" not in [e["type"] for e in entries]
 
 
-def test_a_caller_who_talks_while_a_tool_is_out(phone: Line) -> None:
+def test_a_caller_who_talks_while_a_tool_is_out(phone: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversation, "TOOL_LIMIT_S", 60)
+
     async def call() -> Caller:
         async with phone.call(first_message="Yes?") as (caller, _):
             await caller.message("response_text", final("yes?"))
             asked = await caller.ask("weather", "tool_call")
             await caller.ask("stop", "response_text", final(WAIT.lower()))
             # The answer comes in mid-sentence, so it can be spoken only after it.
+            before = len(caller.messages)
             saying = asyncio.create_task(caller.say("long_question"))
-            await caller.message("speech_started", skip=caller.messages.index(asked))
+            await caller.message("speech_started", skip=before)
             data = {"toolCallId": asked["data"]["toolCallId"], "output": WEATHER}
             await caller.send(json.dumps({"type": "tool_call_output", "data": data}))
             await saying
