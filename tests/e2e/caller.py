@@ -86,12 +86,21 @@ class Caller:
             self.page.evaluate("() => window.microphone.finished")
         return Said(times["starts"], times["ends"])
 
-    def ask(self, name: str) -> str:
-        """Speak a sentence, and wait for the agent's next complete reply; returns its text."""
-        before = self.turns("agent").count()
-        self.say(name)
-        self.expect_turns("agent", before + 1)
-        return self.turn_texts("agent")[before]
+    def ask(self, name: str, until: str = "") -> str:
+        """Speak a sentence, and wait for the agent's next complete reply; returns its text.
+
+        A reply that does not match `until` (case ignored) was to something misheard: the recogniser is
+        a small one. The sentence is then said again, as a person would, three times at most.
+        """
+        replies = []
+        for _ in range(3):
+            before = self.turns("agent").count()
+            self.say(name)
+            self.expect_turns("agent", before + 1)
+            replies.append(self.turn_texts("agent")[before])
+            if re.search(until, replies[-1], re.IGNORECASE):
+                return replies[-1]
+        raise AssertionError(f"no answer to {name!r} matches {until!r}: {replies}")
 
     def turns(self, role: str, *, final: bool = True) -> Locator:
         state = '[data-final="true"]' if final else ""

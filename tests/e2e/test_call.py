@@ -24,7 +24,8 @@ def microphone_file(folder: Path) -> Path:
         ratio = 48000 // source.getframerate()
     upsampled = np.interp(np.arange(len(speech) * ratio) / ratio, np.arange(len(speech)), speech)
     noise = np.random.default_rng(0).normal(0, 20, 48000 * (LEAD_IN_S + 30))
-    noise[48000 * LEAD_IN_S :][: len(upsampled)] += upsampled
+    for start_s in (LEAD_IN_S, LEAD_IN_S + 15):  # once more, should the first be misheard
+        noise[48000 * start_s :][: len(upsampled)] += upsampled
     path = folder / "microphone.wav"
     with wave.open(str(path), "wb") as out:
         out.setparams((1, 2, 48000, 0, "NONE", ""))
@@ -44,9 +45,8 @@ def test_whole_call_is_heard_captioned_and_logged(
 
     caller.expect_said("caller", "weather.*(paris|pairs)")  # the recogniser is small
     asked_ms = caller.now_ms()
-    caller.expect_turns("agent", 2)
+    caller.expect_said("agent", "degrees.*paris")
     answer = caller.turn_texts("agent")[-1]
-    assert re.search("paris", answer, re.IGNORECASE)
     assert likeness(answer, caller.heard().since(asked_ms - 1500).words()) >= 0.8
 
     question = caller.turn_texts("caller")[-1]

@@ -40,7 +40,7 @@ def session(new_context: NewContext, site: Site) -> str:
     caller.expect_state("live")
     caller.expect_turns("agent", 1)
     caller.ask("hello")
-    caller.ask("weather")
+    caller.ask("weather", until="paris")
     take(caller.page, "talk-live")
     caller.ask("list")
     take(caller.page, "talk-list")
