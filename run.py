@@ -35,6 +35,8 @@ def main() -> None:
     env = {**read_env_file(), **os.environ, "PYTHONUNBUFFERED": "1"}
     env.setdefault("PORT", "8000")
     refuse_busy_port(env["PORT"])
+    # By another name: honcho gives each process a PORT of its own.
+    env["SITE_PORT"] = env["PORT"]
     env.setdefault("DEBUG", "1")
     env.setdefault("SECRET_KEY", kept_secret("secret-key"))
     # The restaurant is where this machine is: the site and the agent agree on what "tomorrow" means.
@@ -114,7 +116,7 @@ def add_sandbox(env: dict[str, str]) -> None:
 
 def announce() -> None:
     """Print the addresses and the login once both servers answer; stay, as honcho ends all when one ends."""
-    site = f"http://127.0.0.1:{os.environ['PORT']}"
+    site = f"http://127.0.0.1:{os.environ['SITE_PORT']}"
     wait_until(lambda: httpx.get(f"{site}/healthz", trust_env=False).is_success)
     if "SANDBOX_PORT" in os.environ:
         wait_until(is_agent_ready)
