@@ -66,6 +66,14 @@ class VoiceSession(models.Model):
         ABANDONED = "abandoned", "the page went away"
         NOT_STARTED = "not_started", "never started"
 
+    class Proof(models.TextChoices):
+        """What the comparison with the platform's own record of the call has shown."""
+
+        COMPLETE = "complete"
+        RECOVERED = "recovered"
+        DIFFERS = "differs"
+        UNVERIFIED = "unverified"
+
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     visitor = models.CharField(max_length=32, db_index=True)
     user = models.ForeignKey(
@@ -86,12 +94,29 @@ class VoiceSession(models.Model):
     started_at = models.DateTimeField(null=True, blank=True)
     ended_at = models.DateTimeField(null=True, blank=True)
     last_seen_at = models.DateTimeField(default=timezone.now)
+    page = models.CharField(max_length=32, blank=True, help_text="the page load that reports this call")
+
+    proof = models.CharField(max_length=16, choices=Proof, blank=True)
+    recovered = models.PositiveIntegerField(default=0, help_text="entries that only the platform had")
+    differing = models.PositiveIntegerField(
+        default=0, help_text="entries that the two records tell differently"
+    )
+    unproved_because = models.CharField(max_length=255, blank=True)
+    proved_at = models.DateTimeField(null=True, blank=True)
+    prove_at = models.DateTimeField(null=True, blank=True, help_text="when the platform is asked (again)")
+    prove_tries = models.PositiveSmallIntegerField(default=0)
+    platform_call = models.JSONField(
+        default=dict, blank=True, help_text="the platform's record of the call, without its transcript"
+    )
 
     objects = VoiceSessionQuerySet.as_manager()
 
     class Meta:
         ordering: ClassVar = ["-created_at"]
-        indexes: ClassVar = [models.Index(fields=["state", "last_seen_at"])]
+        indexes: ClassVar = [
+            models.Index(fields=["state", "last_seen_at"]),
+            models.Index(fields=["prove_at"]),
+        ]
 
     def __str__(self) -> str:
         return f"{self.agent_name}, {timezone.localtime(self.created_at):%Y-%m-%d %H:%M}"
