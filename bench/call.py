@@ -10,61 +10,42 @@ from __future__ import annotations
 import argparse
 import statistics
 import sys
-import tempfile
 import time
 import wave
-from contextlib import ExitStack
-from pathlib import Path
 
 import numpy as np
 import psutil
-from playwright.sync_api import sync_playwright
 
 from bench.figures import Figure
-from tests.e2e import browser as chromium
-from tests.e2e.caller import FAKE_DEVICES, FLAGS, SPEECH, Caller, give_ears, give_voice
+from bench.stage import stage
+from tests.e2e.caller import SPEECH, Caller, give_ears, give_voice
 from tests.e2e.ear import falls_silent
-from tests.e2e.servers import start_sandbox, start_site
 
 QUESTIONS = ("weather", "time", "table")
 
 
 def measure(arguments: argparse.Namespace) -> list[Figure]:
-    path = chromium.find()
-    if path is None:
-        sys.exit("No Chromium: run `python -m tests.e2e.browser --install`.")
     clicks: list[float] = []
     replies: list[float] = []
     barge_ins: list[float] = []
-    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        sandbox = start_sandbox(Path(folder))
-        stack.callback(sandbox.stop)
-        site = start_site(Path(folder) / "site", sandbox)
-        stack.callback(site.stop)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *FAKE_DEVICES])
-            chrome = next(p for p in psutil.Process().children(recursive=True) if "chrom" in p.name().lower())
-            load = Load({"sandbox": sandbox.process.pid, "livekit": sandbox.livekit.pid,
-                         "site": site.process.pid, "browser": chrome.pid})  # fmt: skip
-            for number in range(arguments.calls):
-                context = browser.new_context()
-                give_voice(context)
-                give_ears(context)
-                caller = Caller(context.new_page(), site.url)
-                one = one_call(caller, QUESTIONS[number % len(QUESTIONS)])
-                clicks.append(one[0])
-                replies.append(one[1])
-                barge_ins.append(one[2])
-                load.look()
-                context.close()
-                load.forget()
-                print(
-                    f"call {number + 1}: " + " ".join(f"{x:.2f}" for x in one),
-                    file=sys.stderr,
-                    flush=True,
-                )
-            used = load.figures()
-            browser.close()
+    with stage() as on:
+        chrome = next(p for p in psutil.Process().children(recursive=True) if "chrom" in p.name().lower())
+        load = Load({"sandbox": on.sandbox.process.pid, "livekit": on.sandbox.livekit.pid,
+                     "site": on.site.process.pid, "browser": chrome.pid})  # fmt: skip
+        for number in range(arguments.calls):
+            context = on.browser.new_context()
+            give_voice(context)
+            give_ears(context)
+            caller = Caller(context.new_page(), on.site.url)
+            one = one_call(caller, QUESTIONS[number % len(QUESTIONS)])
+            clicks.append(one[0])
+            replies.append(one[1])
+            barge_ins.append(one[2])
+            load.look()
+            context.close()
+            load.forget()
+            print(f"call {number + 1}: " + " ".join(f"{x:.2f}" for x in one), file=sys.stderr, flush=True)
+        used = load.figures()
     return [
         Figure("calls", arguments.calls, ""),
         *waits("click_to_audible_s", clicks, 1.5),

@@ -4,38 +4,22 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import sys
-import tempfile
-from contextlib import ExitStack
-from pathlib import Path
 
-from playwright.sync_api import Response, sync_playwright
+from playwright.sync_api import Response
 
 from bench.figures import Figure
-from tests.e2e import browser as chromium
-from tests.e2e.caller import FAKE_DEVICES, FLAGS, Caller, give_voice
-from tests.e2e.servers import start_sandbox, start_site
+from bench.stage import stage
+from tests.e2e.caller import Caller, give_voice
 
 
 def measure(_: argparse.Namespace) -> list[Figure]:
-    path = chromium.find()
-    if path is None:
-        sys.exit("No Chromium: run `python -m tests.e2e.browser --install`.")
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        sandbox = start_sandbox(folder)
-        stack.callback(sandbox.stop)
-        site = start_site(folder / "site", sandbox)
-        stack.callback(site.stop)
-        playwright = stack.enter_context(sync_playwright())
-        browser = playwright.chromium.launch(executable_path=path, args=[*FLAGS, *FAKE_DEVICES])
-        stack.callback(browser.close)
-        context = browser.new_context()
+    with stage() as on:
+        context = on.browser.new_context()
         give_voice(context)
         page = context.new_page()
         responses: list[Response] = []
         page.on("response", lambda response: responses.append(response))
-        caller = Caller(page, site.url).open()
+        caller = Caller(page, on.site.url).open()
         page.wait_for_load_state("networkidle")
         before = list(responses)
         caller.start()

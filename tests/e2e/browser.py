@@ -30,6 +30,11 @@ def find() -> str | None:
     return playwrights_own()
 
 
+def required() -> str:
+    """What `find` finds. Raises SystemExit with a sentence when there is none."""
+    return find() or sys.exit("No Chromium: run `python -m tests.e2e.browser --install`.")
+
+
 def playwrights_own() -> str | None:
     from playwright.sync_api import sync_playwright
 

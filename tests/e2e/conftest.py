@@ -92,9 +92,10 @@ Launch = Callable[..., Browser]
 @pytest.fixture(scope="package")
 def launch(playwright: Playwright) -> Iterator[Launch]:
     """Starts a Chromium with flags beyond the usual ones; it lives as long as the package's tests."""
-    path = chromium.find()
-    if path is None:
-        pytest.fail("No Chromium: run `python -m tests.e2e.browser --install`.", pytrace=False)
+    try:
+        path = chromium.required()
+    except SystemExit as missing:
+        pytest.fail(str(missing), pytrace=False)
     kind: BrowserType = playwright.chromium
     browsers: dict[tuple[str, ...], Browser] = {}
 

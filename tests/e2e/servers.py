@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -104,42 +106,96 @@ def first_line(stream: IO[str], patience_s: float) -> str:
 
 @dataclass
 class Site(Server):
+    """The site's server. While it is down its port stays taken: who connects meanwhile waits in the socket
+    for the next one, as behind a supervisor that holds the socket (or see `release_port`)."""
+
     url: str = ""
     env: dict[str, str] = field(default_factory=dict, repr=False)
+    listener: socket.socket | None = field(default=None, repr=False)
 
     def manage(self, *words: str) -> str:
         """Run a management command against this site's database; returns what it prints."""
-        command = [sys.executable, "manage.py", *words]
-        return subprocess.run(
-            command, cwd=ROOT, env=self.env, check=True, capture_output=True, text=True
-        ).stdout
+        return manage(self.env, *words)
+
+    def end(self, number: int = signal.SIGTERM, patience_s: float = 10) -> int:
+        """Send it a signal and wait for its end; `start` starts the next one. Returns the exit status.
+
+        Raises subprocess.TimeoutExpired when it still runs after `patience_s`.
+        """
+        self.process.send_signal(number)
+        return self.process.wait(patience_s)
+
+    def start(self) -> None:
+        """Start it again after its end, at the same address and with the same settings."""
+        if self.listener is None:
+            self.listener = listen(urlsplit(self.url).port or 0)
+        self.process = serve(self.listener, self.log, self.env)
+
+    def release_port(self) -> None:
+        """From its end to the next `start`, who connects is refused, as where nothing holds the socket."""
+        if self.listener is not None:
+            self.listener.close()
+            self.listener = None
+
+    def stop(self, patience_s: float = 10) -> int:
+        self.release_port()
+        return super().stop(patience_s)
 
 
-def site_environment(folder: Path, sandbox: Sandbox, **env: str) -> dict[str, str]:
-    """The site's environment as in production, but for HTTPS: a loopback address has no certificate."""
+def site_environment(folder: Path, **env: str) -> dict[str, str]:
+    """The site's environment as in production, but for HTTPS: a loopback address has no certificate.
+
+    `env` says which platform it talks to (VATEL_*), and what is to be otherwise.
+    """
     defaults = {
         "SECRET_KEY": secrets.token_urlsafe(48),
         "ALLOWED_HOSTS": "127.0.0.1",
         "HTTPS": "0",
         "DATABASE_PATH": str(folder / "db.sqlite3"),
-        "VATEL_BASE_URL": sandbox.base_url,
-        "VATEL_API_KEY": sandbox.api_key,
-        "VATEL_AGENTS": f"{sandbox.agent_id}=Concierge",
-        "VATEL_MEDIA_ORIGINS": sandbox.livekit_url,
     }
     return environment(**{**defaults, **env})
 
 
 def start_site(folder: Path, sandbox: Sandbox, **env: str) -> Site:
-    """Migrate and start Daphne on a port of its own. The socket is bound here: no race for the port, and no
-    waiting either, as early connections queue in it."""
+    """Start a site that talks to this sandbox, with everything that browsers load."""
+    platform = {
+        "VATEL_BASE_URL": sandbox.base_url,
+        "VATEL_API_KEY": sandbox.api_key,
+        "VATEL_AGENTS": f"{sandbox.agent_id}=Concierge",
+        "VATEL_MEDIA_ORIGINS": sandbox.livekit_url,
+    }
+    environ = site_environment(folder, **{**platform, **env})
+    manage(environ, "collectstatic", "--noinput", "--verbosity", "0")
+    return open_site(folder, environ)
+
+
+def open_site(folder: Path, environ: dict[str, str]) -> Site:
+    """Migrate, and start the server on a port of its own. Early connections wait in its socket."""
     folder.mkdir(parents=True, exist_ok=True)
-    environ = site_environment(folder, sandbox, **env)
-    for command in (["migrate", "--verbosity", "0"], ["collectstatic", "--noinput", "--verbosity", "0"]):
-        subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, env=environ, check=True)
-    log = folder / "daphne.log"
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listener, log.open("a") as output:
-        process = subprocess.Popen(
+    manage(environ, "migrate", "--verbosity", "0")
+    log, listener = folder / "site.log", listen(0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    return Site(serve(listener, log, environ), log, url=url, env=environ, listener=listener)
+
+
+def manage(environ: dict[str, str], *words: str) -> str:
+    """Run a management command in a site's environment; returns what it prints on stdout."""
+    command = [sys.executable, "manage.py", *words]
+    return subprocess.run(
+        command, cwd=ROOT, env=environ, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+
+
+def listen(port: int) -> socket.socket:
+    """A listening socket, bound here and not by the server: no race for the port. 0: any free one."""
+    # Room for all sockets of a load test that come back at once.
+    return socket.create_server(("127.0.0.1", port), backlog=4096)
+
+
+def serve(listener: socket.socket, log: Path, environ: dict[str, str]) -> subprocess.Popen[str]:
+    """The site's server as a child process that answers at `listener`."""
+    with log.open("a") as output:
+        return subprocess.Popen(
             [sys.executable, "-m", "daphne", "--fd", str(listener.fileno()), "voicedemo.asgi:application"],
             cwd=ROOT,
             env=environ,
@@ -148,5 +204,3 @@ def start_site(folder: Path, sandbox: Sandbox, **env: str) -> Site:
             text=True,
             pass_fds=[listener.fileno()],
         )
-        port = listener.getsockname()[1]
-    return Site(process, log, url=f"http://127.0.0.1:{port}", env=environ)
