@@ -8,7 +8,7 @@ import os
 PREFIXES = ("VATEL_", "AGENT_LLM_", "SANDBOX_")
 NAMES = {
     *("SECRET_KEY", "ALLOWED_HOSTS", "DEBUG", "HTTPS", "TRUST_PROXY", "CSRF_TRUSTED_ORIGINS"),
-    *("DATABASE_PATH", "TIME_ZONE", "MAX_CALLS", "PORT"),
+    *("DATABASE_PATH", "DATABASE_URL", "TIME_ZONE", "MAX_CALLS", "PORT"),
 }
 
 
@@ -29,3 +29,6 @@ os.environ |= {
     "VATEL_AGENTS": "5a1c0e5e-0000-4000-8000-000000000001=Concierge",
     "VATEL_MEDIA_ORIGINS": "ws://127.0.0.1:7880",
 }
+# Set by `python -m tests.postgres run`: the same tests on a server that is there for them alone.
+if "TEST_DATABASE_URL" in os.environ:
+    os.environ["DATABASE_URL"] = os.environ["TEST_DATABASE_URL"]

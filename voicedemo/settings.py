@@ -3,10 +3,12 @@
 import os
 import re
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import unquote, urlsplit
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -211,20 +213,21 @@ CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 
 # Database
 
-_database = env_text("DATABASE_PATH", "var/db.sqlite3")
-if _database != ":memory:":
-    _database = str(BASE_DIR / _database)
-    try:
-        Path(_database).parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImproperlyConfigured(
-            f"DATABASE_PATH is {_database!r}, whose folder cannot be made ({error.strerror}); "
-            "for example DATABASE_PATH=/var/lib/voicedemo/db.sqlite3"
-        ) from None
-DATABASES = {
-    "default": {
+
+def _sqlite(name: str) -> dict[str, Any]:
+    path = env_text(name, "var/db.sqlite3")
+    if path != ":memory:":
+        path = str(BASE_DIR / path)
+        try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImproperlyConfigured(
+                f"{name} is {path!r}, whose folder cannot be made ({error.strerror}); "
+                f"for example {name}=/var/lib/voicedemo/db.sqlite3"
+            ) from None
+    return {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": _database,
+        "NAME": path,
         "OPTIONS": {
             # IMMEDIATE: a transaction that reads and then writes waits its turn and never fails as "locked".
             "transaction_mode": "IMMEDIATE",
@@ -234,7 +237,54 @@ DATABASES = {
             "PRAGMA journal_size_limit=67108864",
         },
     }
-}
+
+
+def _postgresql(name: str) -> dict[str, Any] | None:
+    """None if it is not set. No error repeats any part of the value: it may be the password."""
+    url = env_text(name, "")
+    if not url:
+        return None
+    hint = f"for example {name}=postgres://voicedemo:password@127.0.0.1:5432/voicedemo"
+    scheme = url.partition("://")[0]
+    if scheme not in ("postgres", "postgresql"):
+        raise ImproperlyConfigured(
+            f"{name} must begin with postgres:// or postgresql://, {hint}; "
+            "SQLite's file goes to DATABASE_PATH"
+        )
+    try:
+        # Checks: a connection that the pool kept over a restart of the server costs nobody a request.
+        database: dict[str, Any] = {**dj_database_url.parse(url, conn_health_checks=True)}
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"{name} is not a URL; write special characters of user and password as %XX, as %40 for @, {hint}"
+        ) from None
+    if not database["NAME"]:
+        raise ImproperlyConfigured(f"{name} names no database, {hint}")
+    if database["HOST"].startswith("/"):
+        # The folder of a Unix socket, whose capital letters the parser loses as it does those of a host.
+        host = re.sub(r":[0-9]*$", "", urlsplit(url).netloc.rpartition("@")[2])
+        database["HOST"] = unquote(host)
+    import psycopg  # only here: a site on SQLite does without its memory
+
+    options = database.pop("OPTIONS", {})
+    try:
+        psycopg.conninfo.make_conninfo(**options)
+    except psycopg.Error:
+        raise ImproperlyConfigured(
+            f"{name} has an option after the ? that PostgreSQL does not know; "
+            f"for example {name}=postgres://…/voicedemo?sslmode=verify-full"
+        ) from None
+    database["OPTIONS"] = {
+        "application_name": "voicedemo",
+        "connect_timeout": 5,
+        **options,
+        # For each process. Whoever gets no connection within the time is told so, and does not wait for ever.
+        "pool": {"min_size": 2, "max_size": 8, "timeout": 5},
+    }
+    return database
+
+
+DATABASES = {"default": _postgresql("DATABASE_URL") or _sqlite("DATABASE_PATH")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 AUTH_PASSWORD_VALIDATORS = [

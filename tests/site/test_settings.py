@@ -1,5 +1,6 @@
 """The settings are safe by default, and what is missing or malformed is one clear sentence."""
 
+import ast
 import json
 import os
 import re
@@ -79,6 +80,14 @@ WRONG: list[tuple[dict[str, str | None], str]] = [
     ({"CSRF_TRUSTED_ORIGINS": "talk.example.com"}, "CSRF_TRUSTED_ORIGINS holds 'talk.example.com'"),
     ({"CSRF_TRUSTED_ORIGINS": "https://*.example.com"}, "CSRF_TRUSTED_ORIGINS holds 'https://*.example.com'"),
     ({"DATABASE_PATH": "/dev/null/data/db.sqlite3"}, "DATABASE_PATH is '/dev/null/data/db.sqlite3'"),
+    ({"DATABASE_URL": "sqlite:///hunter2"}, "DATABASE_URL must begin with postgres://"),
+    ({"DATABASE_URL": "/var/lib/hunter2"}, "SQLite's file goes to DATABASE_PATH"),
+    ({"DATABASE_URL": "postgresql://ada:hunter2@db:54321x/site"}, "DATABASE_URL is not a URL"),
+    ({"DATABASE_URL": "postgres://ada:hunter2#!@db/site"}, "write special characters"),
+    ({"DATABASE_URL": "postgres://ada:hunter2@[db/site"}, "DATABASE_URL is not a URL"),
+    ({"DATABASE_URL": "postgres://ada:hunter2@db:5432"}, "DATABASE_URL names no database"),
+    ({"DATABASE_URL": "postgres://ada:x@db/site?hunter2=1"}, "has an option after the ?"),
+    ({"DATABASE_URL": "postgres://ada:hunter2@db/site?pool=true"}, "has an option after the ?"),
     ({"TIME_ZONE": "Mars/Base"}, "TIME_ZONE is 'Mars/Base'"),
     ({"TIME_ZONE": "../etc/passwd"}, "TIME_ZONE is '../etc/passwd'"),
     ({"VATEL_BASE_URL": "api.vatel.ai"}, "VATEL_BASE_URL must be an http(s) URL"),
@@ -102,6 +111,7 @@ def test_wrong_variable_is_one_sentence_that_names_it(tmp_path: Path) -> None:
         assert "\n" not in sentence
         assert "for example " in sentence or "again" in sentence
     assert "two words" not in str(sentences)
+    assert "hunter2" not in str(sentences)
 
 
 def test_what_is_left_out_is_safe(tmp_path: Path) -> None:
@@ -138,6 +148,38 @@ def test_relative_database_path_counts_from_the_projects_folder(tmp_path: Path) 
     path = ROOT / "build" / "here.sqlite3"
     (given,) = load([environment(tmp_path, DATABASE_PATH="build/here.sqlite3")], cwd=tmp_path)
     assert repr(str(path)) in given["DATABASES"]
+
+
+def test_postgresql_is_used_where_it_is_named(tmp_path: Path) -> None:
+    urls = [
+        "postgres://ada:p%40ss@db.example.com:5433/site?sslmode=verify-full&connect_timeout=2",
+        "postgresql://ada@%2FVar%2FRun:5433/site",
+        "postgres:///site?host=/Var/Run",
+    ]
+    loaded = load([environment(tmp_path / "unused", DATABASE_URL=url) for url in urls])
+    tcp, folder, option = (ast.literal_eval(settings["DATABASES"])["default"] for settings in loaded)
+    assert {key: tcp[key] for key in ("ENGINE", "USER", "PASSWORD", "HOST", "PORT", "NAME")} == {
+        "ENGINE": "django.db.backends.postgresql",
+        "USER": "ada",
+        "PASSWORD": "p@ss",
+        "HOST": "db.example.com",
+        "PORT": 5433,
+        "NAME": "site",
+    }
+    assert (tcp["OPTIONS"]["sslmode"], tcp["OPTIONS"]["connect_timeout"]) == ("verify-full", 2)
+    # Django refuses to pool connections that are kept.
+    assert (tcp["CONN_MAX_AGE"], tcp["CONN_HEALTH_CHECKS"], bool(tcp["OPTIONS"]["pool"])) == (0, True, True)
+    assert (folder["HOST"], folder["PORT"]) == ("/Var/Run", 5433)
+    assert (option["HOST"], option["OPTIONS"]["host"]) == ("", "/Var/Run")
+    assert not (tmp_path / "unused").exists()
+
+
+def test_password_of_the_database_is_in_no_error(tmp_path: Path) -> None:
+    # Discard: nothing listens there.
+    done = manage(tmp_path, "sweep", DATABASE_URL="postgres://ada:hunter2@127.0.0.1:9/site")
+    assert done.returncode == 1
+    assert "127.0.0.1" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
 
 
 def test_defaults_in_the_example_file_are_the_defaults(tmp_path: Path) -> None:
