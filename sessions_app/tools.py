@@ -77,7 +77,7 @@ def tool(function: Function | None = None, *, writes: bool = False) -> Any:
     change is undone if its time is over (see LIMIT_S) or the page has answered in its place: no agent is told
     of a failure first, and the change made afterwards. An output that is lost on its way to the page is the
     one case left; the page then says that it is not known whether the tool's work was done. Keep it short:
-    it holds the database's write lock.
+    on SQLite it holds the database's write lock.
     Raises TypeError for a parameter of a type that an argument cannot have.
     """
     if function is None:
@@ -116,6 +116,7 @@ def run(session: VoiceSession, call: ToolCall, called_at: datetime) -> str:
         logger.warning("tool %s of session %s was asked for too long ago", call.name, session.pk)
         return refuse(session, call, f"{call.name} was asked for too long ago.", "late")
     future = _threads.submit(_execute, tool_run, deadline)
+    close_old_connections()  # to the pool, where the tool itself may need it
     try:
         future.result((deadline - timezone.now()).total_seconds())
     except TimeoutError:
@@ -150,6 +151,7 @@ def _earlier_output(run: ToolRun) -> str:
         if timezone.now() > deadline:  # whoever ran it died in the middle
             run.finish(error_output(f"{run.name} was interrupted.", "interrupted"), is_error=True)
         else:
+            close_old_connections()  # as in run
             clock.sleep(0.05)
         run.refresh_from_db()
     return run.output
@@ -180,7 +182,9 @@ def _call(run: ToolRun, deadline: datetime) -> None:
         return
     with transaction.atomic():
         is_first = run.finish(json.dumps(found.function(context, **arguments)), is_error=False)
-        # The log's writer waits for this transaction: what is not in the log now comes after the change.
+        # The log's writer waits for this transaction: what is not in the log now comes after the change. On
+        # SQLite any writer does; on PostgreSQL no line can be committed while its session's row is locked so.
+        VoiceSession.objects.select_for_update().get(pk=run.session_id)
         if not is_first or _is_too_late(run, deadline):
             raise ToolError(f"{run.name} took too long.", "late")  # and undo it
 
