@@ -1,7 +1,11 @@
-"""The one writer of the log: what is committed here is acknowledged, and nothing else is."""
+"""The log of what was said: what is committed here is acknowledged, and nothing else is.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+`commit` is for the writer, which gathers the frames of all sockets; `record` for everything else (a view, a
+command): one session's frames, at once.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -22,6 +26,17 @@ MAX_LINES = 20_000
 
 OPEN_AFTER_END = timedelta(hours=24)
 """A page may come back with what it could not send; later than this, the log of an ended call is closed."""
+
+STATE_CHANGES = {
+    "connected",
+    "session_started",
+    "session_ended",
+    "hang_up",
+    "disconnected",
+    "call_failed",
+    "ended",
+}
+"""Events that mean something for the session itself; see `_apply`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +64,22 @@ class LogClosedError(Exception):
     """The call ended long ago."""
 
 
+def commit(lines: Sequence[tuple[UUID, Frame]], seen: Collection[UUID]) -> None:
+    """Stores frames of any sessions' browsers, each with its `at_ms`, in one transaction.
+
+    `seen`: sessions whose page was heard of. That the numbers have no gap is the caller's affair.
+    """
+    now = timezone.now()
+    with transaction.atomic():
+        # The sessions' rows before their lines, as `record` does, else the two could wait for each other.
+        if seen:
+            VoiceSession.objects.filter(pk__in=seen).touch(now)
+        _insert(lines, BROWSER, now)
+        for session_id, frame in lines:
+            if frame.type in STATE_CHANGES:
+                _apply(VoiceSession.objects.get(pk=session_id), frame, BROWSER)
+
+
 def record(session_id: UUID, frames: Sequence[Frame], *, source: str = BROWSER) -> Recorded:
     """Appends a batch of one source's frames, with what they mean for the session, in one transaction.
 
@@ -60,10 +91,9 @@ def record(session_id: UUID, frames: Sequence[Frame], *, source: str = BROWSER) 
     trouble: Exception | None = None
     with transaction.atomic():
         session = VoiceSession.objects.select_for_update().get(pk=session_id)
-        if session.ended_at is not None and now - session.ended_at > OPEN_AFTER_END:
+        if is_closed(session, now) and source == BROWSER:
             raise LogClosedError
-        ack, at_ms = _last_line(session_id, source)
-        events: list[SessionEvent] = []
+        ack, at_ms = last_line(session_id, source)
         for frame in frames:
             if frame.seq <= ack:
                 continue
@@ -75,32 +105,33 @@ def record(session_id: UUID, frames: Sequence[Frame], *, source: str = BROWSER) 
                 break
             ack = frame.seq
             at_ms = at_ms if frame.at_ms is None else frame.at_ms
-            stored.append(frame)
-            events.append(
-                SessionEvent(
-                    session_id=session_id,
-                    source=source,
-                    seq=frame.seq,
-                    type=frame.type,
-                    at_ms=at_ms,
-                    data=frame.data,
-                    sent_at=frame.sent_at,
-                    recorded_at=now,
-                )
-            )
-            _apply(session, frame, source, session.moment(at_ms))
-        if events:
-            _insert(events)
-            session.touch(now)
+            stored.append(replace(frame, at_ms=at_ms))
+        if stored:
+            _insert([(session_id, frame) for frame in stored], source, now)
+            for frame in stored:
+                _apply(session, frame, source)
+            if source == BROWSER:
+                VoiceSession.objects.filter(pk=session_id).touch(now)
             # robust: a failing doorbell is logged and costs nobody the row; readers find it later.
-            transaction.on_commit(lambda: ring(session_id), robust=True)
+            transaction.on_commit(lambda: async_to_sync(ring)(session_id), robust=True)
     if trouble is not None:
         raise trouble
     return Recorded(ack, stored, [frame for frame in frames if frame.type == REFUSED])
 
 
+def is_closed(session: VoiceSession, now: datetime) -> bool:
+    """Whether the call ended so long ago that its page can report nothing more."""
+    return session.ended_at is not None and now - session.ended_at > OPEN_AFTER_END
+
+
+def last_line(session_id: UUID, source: str) -> tuple[int, int]:
+    """(seq, at_ms) of a source's last line; zeros if it has none."""
+    lines = SessionEvent.objects.filter(session_id=session_id, source=source).order_by("-seq")
+    return lines.values_list("seq", "at_ms").first() or (0, 0)
+
+
 def last_seq(session_id: UUID, source: str = BROWSER) -> int:
-    return _last_line(session_id, source)[0]
+    return last_line(session_id, source)[0]
 
 
 def end(session: VoiceSession, reason: str, at: datetime) -> None:
@@ -113,13 +144,9 @@ def end(session: VoiceSession, reason: str, at: datetime) -> None:
     )
 
 
-def _last_line(session_id: UUID, source: str) -> tuple[int, int]:
-    lines = SessionEvent.objects.filter(session_id=session_id, source=source).order_by("-seq")
-    return lines.values_list("seq", "at_ms").first() or (0, 0)
-
-
-def _apply(session: VoiceSession, frame: Frame, source: str, at: datetime) -> None:
-    """What an event means for the session, for which it happened `at`."""
+def _apply(session: VoiceSession, frame: Frame, source: str) -> None:
+    """What an event means for the session."""
+    at = session.moment(frame.at_ms or 0)
     match frame.type:
         case "connected":
             session.mark_live(at)
@@ -139,24 +166,39 @@ def _apply(session: VoiceSession, frame: Frame, source: str, at: datetime) -> No
             session.mark_ended(frame.data["reason"], at)
 
 
-def _insert(events: Sequence[SessionEvent]) -> None:
-    """With the conflict named: on SQLite, bulk_create(ignore_conflicts) also swallows NOT NULL and CHECK
-    violations, and such a row would be acknowledged and lost."""
-    fields = [field for field in SessionEvent._meta.concrete_fields if not field.primary_key]
-    quote = connection.ops.quote_name
-    columns = ", ".join(quote(field.column) for field in fields)
+COLUMNS = ("session_id", "source", "seq", "type", "at_ms", "data", "sent_at", "recorded_at")
+
+
+def _insert(lines: Sequence[tuple[UUID, Frame]], source: str, now: datetime) -> None:
+    """Lines that the log has already are passed over.
+
+    The conflict is named: on SQLite, bulk_create(ignore_conflicts) also swallows NOT NULL and CHECK
+    violations, and such a row would be acknowledged and lost. The ORM's objects would double the time.
+    """
+    ops = connection.ops
+    is_native = connection.features.has_native_uuid_field
+    recorded_at = ops.adapt_datetimefield_value(now)
+    rows = [
+        (
+            session_id if is_native else session_id.hex,
+            source,
+            frame.seq,
+            frame.type,
+            frame.at_ms,
+            ops.adapt_json_value(frame.data, None),
+            ops.adapt_datetimefield_value(frame.sent_at),
+            recorded_at,
+        )
+        for session_id, frame in lines
+    ]
+    if not rows:
+        return
     sql = (
-        f"INSERT INTO {quote(SessionEvent._meta.db_table)} ({columns})"  # noqa: S608  names of our own model
-        f" VALUES ({', '.join(['%s'] * len(fields))}) ON CONFLICT (session_id, source, seq) DO NOTHING"
+        f"INSERT INTO {SessionEvent._meta.db_table} ({', '.join(COLUMNS)})"  # noqa: S608  names of our own model
+        f" VALUES ({', '.join(['%s'] * len(COLUMNS))}) ON CONFLICT (session_id, source, seq) DO NOTHING"
     )
     with connection.cursor() as cursor:
-        cursor.executemany(
-            sql,
-            [
-                [field.get_db_prep_save(getattr(event, field.attname), connection) for field in fields]
-                for event in events
-            ],
-        )
+        cursor.executemany(sql, rows)
 
 
 def group(session_id: UUID) -> str:
@@ -164,12 +206,8 @@ def group(session_id: UUID) -> str:
     return f"session.{session_id.hex}"
 
 
-def ring(session_id: UUID) -> None:
+async def ring(session_id: UUID) -> None:
     """The doorbell: tells those who watch that there is more to read, and carries nothing itself."""
-    async_to_sync(_ring)(session_id)
-
-
-async def _ring(session_id: UUID) -> None:
     await get_channel_layer().group_send(group(session_id), {"type": "event.recorded"})
 
 

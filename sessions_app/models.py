@@ -14,7 +14,7 @@ LIVE_S = 90
 """A call that was not heard of for this long no longer counts as live (a page reports every 20 s)."""
 
 SEEN_S = 15
-"""last_seen_at is moved at most this often, so that a busy call does not rewrite its row for each event."""
+"""A page moves last_seen_at at most this often, so that a busy call does not rewrite it for each event."""
 
 MAX_CALLS_PER_VISITOR = 3
 
@@ -38,6 +38,10 @@ class VoiceSessionQuerySet(models.QuerySet["VoiceSession"]):
     def not_started(self, at: datetime) -> Self:
         """Calls that got their credential, but never went live within five minutes."""
         return self.filter(state="created", created_at__lte=at - timedelta(minutes=5))
+
+    def touch(self, at: datetime) -> None:
+        """Their pages were heard of; without effect after a call's end."""
+        self.exclude(state="ended").update(last_seen_at=at)
 
     def open(
         self, *, visitor: str, agent_id: uuid.UUID, agent_name: str, user_id: int | None
@@ -147,6 +151,18 @@ class VoiceSession(models.Model):
         answers = self.events.filter(source=SessionEvent.Source.BROWSER, type="tool_call_output")
         return answers.filter(data__toolCallId=tool_call_id).exists()
 
+    def claim(self, page: str) -> bool:
+        """Whether this page may report the call: the first one that does, and no other page of the visitor.
+
+        Two pages would number their events independently of each other, and half of them would be lost.
+        """
+        if self.page == page:
+            return True
+        self._change(Q(page=""), page=page)
+        if self.page != page:
+            self.refresh_from_db(fields=["page"])  # this page's own other socket may have been first
+        return self.page == page
+
     def set_credential(self, room: str, identity: str) -> None:
         """Keeps what the platform gave to this call."""
         self.room, self.identity = room, identity
@@ -165,11 +181,6 @@ class VoiceSession(models.Model):
         if self.started_at is not None:
             at = max(at, self.started_at)
         self._change(~Q(state=self.State.ENDED), state=self.State.ENDED, end_reason=reason, ended_at=at)
-
-    def touch(self, at: datetime) -> None:
-        """The page was heard of; written at most every SEEN_S, and not after the end."""
-        stale = Q(last_seen_at__lte=at - timedelta(seconds=SEEN_S)) & ~Q(state=self.State.ENDED)
-        self._change(stale, last_seen_at=at)
 
     def _change(self, condition: Q, **values: Any) -> None:
         # The database checks the condition, not this copy: another socket may have changed the row since.

@@ -1,10 +1,23 @@
+from collections.abc import Iterator
+
 import pytest
 from django.db import connections
+
+from sessions_app.writer import writer
 
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
     """A file, as in production: the sockets' threads have connections of their own, which in an in-memory
-    database would be locked out by each other's tables."""
+    database would be locked out by each other's tables. A PostgreSQL server makes its own."""
+    if connections["default"].vendor != "sqlite":
+        return
     path = tmp_path_factory.mktemp("database") / "test.sqlite3"
     connections["default"].settings_dict["TEST"]["NAME"] = str(path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def writers_connection(django_db_setup: None) -> Iterator[None]:
+    """The log's writer keeps its connection, and PostgreSQL drops no database that is in use."""
+    yield
+    writer.close()

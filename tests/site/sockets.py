@@ -9,6 +9,7 @@ from django.conf import settings
 from django.test import Client
 
 from sessions_app.models import SessionEvent, VoiceSession
+from sessions_app.relay import SENTENCES, Close
 from voicedemo.asgi import application
 
 PATIENCE_S = 30
@@ -43,6 +44,11 @@ async def rows(session: VoiceSession, source: str = "browser") -> list[tuple[int
     return [line async for line in lines.values_list("seq", "type")]
 
 
+def welcome(ack: int) -> dict[str, Any]:
+    """What a page hears first: the last number in its log, and how many frames it may have under way."""
+    return {"type": "welcome", "ack": ack, "window": 256}
+
+
 class Socket:
     """One WebSocket of a browser, as an async context manager."""
 
@@ -55,9 +61,11 @@ class Socket:
         self.is_accepted = False
 
     @classmethod
-    def relay(cls, client: Client | None, session: VoiceSession | UUID, **headers: str | None) -> Self:
+    def relay(
+        cls, client: Client | None, session: VoiceSession | UUID, page: str = "", **headers: str | None
+    ) -> Self:
         pk = session.pk if isinstance(session, VoiceSession) else session
-        return cls(client, f"/ws/sessions/{pk}/", **headers)
+        return cls(client, f"/ws/sessions/{pk}/" + (f"?page={page}" if page else ""), **headers)
 
     @classmethod
     def transcript(cls, client: Client | None, session: VoiceSession, **headers: str | None) -> Self:
@@ -82,7 +90,17 @@ class Socket:
         output = await self.communicator.receive_output(timeout=PATIENCE_S)
         if output["type"] == "websocket.close":
             return {"close": output["code"]}
-        return json.loads(output["text"])
+        message = json.loads(output["text"])
+        if message["type"] != "refused":
+            return message
+        # The reason comes before the close that it is for.
+        closed = await self.communicator.receive_output(timeout=PATIENCE_S)
+        assert message == {
+            "type": "refused",
+            "code": Close(closed["code"]).name.lower(),
+            "message": SENTENCES[Close(closed["code"])],
+        }
+        return {"close": closed["code"]}
 
     async def hear_until(self, wanted: Any) -> list[Any]:
         """Everything up to the message that is waited for."""

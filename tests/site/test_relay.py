@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from unittest import mock
@@ -13,18 +16,38 @@ from django.db import IntegrityError, OperationalError, connection
 from django.test import Client, TransactionTestCase, override_settings
 from django.utils import timezone
 
-from sessions_app import consumers, log
+from sessions_app import log, relay
+from sessions_app import writer as module_of_writer
 from sessions_app.models import SessionEvent, VoiceSession
+from sessions_app.writer import writer
 
-from .sockets import Socket, frame, open_session, rows
+from .sockets import PATIENCE_S, Socket, frame, open_session, rows, welcome
+
+
+class BrokenDatabase:
+    """Refuses every line until it is mended."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error: Exception | None = error
+        self.asked = threading.Event()
+        self.real = log._insert
+
+    def insert(self, *args: Any) -> None:
+        self.asked.set()
+        if self.error is not None:
+            raise self.error
+        self.real(*args)
+
+    def mend(self) -> None:
+        self.error = None
 
 
 class RelayTests(TransactionTestCase):
     def setUp(self) -> None:
         self.session = open_session(self.client)
 
-    def relay(self, client: Client | None = None, **headers: str | None) -> Socket:
-        return Socket.relay(client or self.client, self.session, **headers)
+    def relay(self, client: Client | None = None, page: str = "", **headers: str | None) -> Socket:
+        return Socket.relay(client or self.client, self.session, page, **headers)
 
     async def reload(self) -> VoiceSession:
         await self.session.arefresh_from_db()
@@ -32,7 +55,7 @@ class RelayTests(TransactionTestCase):
 
     async def test_frames_are_stored_and_then_acknowledged(self) -> None:
         async with self.relay() as page:
-            assert await page.hear() == {"type": "welcome", "ack": 0}
+            assert await page.hear() == welcome(0)
             text = {"transcript": "Hello", "turn_id": "user-1", "is_final": True}
             await page.send(
                 frame(1, "connected"),
@@ -65,7 +88,7 @@ class RelayTests(TransactionTestCase):
             await page.send(frame(1), frame(2), frame(3))
             await page.hear_until({"type": "ack", "ack": 3})
         async with self.relay() as page:
-            assert await page.hear() == {"type": "welcome", "ack": 3}
+            assert await page.hear() == welcome(3)
             await page.send(frame(2), frame(3), frame(4))
             await page.hear_until({"type": "ack", "ack": 4})
         assert [seq for seq, _ in await rows(self.session)] == [1, 2, 3, 4]
@@ -83,6 +106,7 @@ class RelayTests(TransactionTestCase):
         async with self.relay() as page:
             await page.hear()
             await page.send(*[frame(seq) for seq in range(1, 51)])
+        await writer.flush()
         assert [seq for seq, _ in await rows(self.session)] == list(range(1, 51))
 
     async def test_gap_is_refused_and_what_came_before_it_kept(self) -> None:
@@ -93,8 +117,9 @@ class RelayTests(TransactionTestCase):
             while "close" not in heard[-1]:
                 heard.append(await page.hear())
             assert heard[-1] == {"close": 4409}
+        await writer.flush()
         async with self.relay() as page:
-            assert await page.hear() == {"type": "welcome", "ack": 1}
+            assert await page.hear() == welcome(1)
             await page.send(frame(2), frame(3))
             await page.hear_until({"type": "ack", "ack": 3})
         assert [seq for seq, _ in await rows(self.session)] == [1, 2, 3]
@@ -144,19 +169,30 @@ class RelayTests(TransactionTestCase):
             assert await page.hear() == {"close": 4413}
         assert await rows(self.session) == []
 
-    async def test_two_sockets_share_one_sequence(self) -> None:
-        async with self.relay() as one, self.relay() as two:
-            assert [await one.hear(), await two.hear()] == [{"type": "welcome", "ack": 0}] * 2
-            await one.send(frame(1), frame(2))
-            await one.hear_until({"type": "ack", "ack": 2})
-            await two.send(frame(3))
-            assert await two.hear() == {"type": "ack", "ack": 3}
-            everything = [frame(seq) for seq in range(1, 41)]
-            await asyncio.gather(one.send(*everything), two.send(*everything))
-            await asyncio.gather(
-                one.hear_until({"type": "ack", "ack": 40}), two.hear_until({"type": "ack", "ack": 40})
-            )
-        assert [seq for seq, _ in await rows(self.session)] == list(range(1, 41))
+    async def test_newer_socket_of_the_page_takes_over(self) -> None:
+        async with self.relay(page="page-one") as old:
+            await old.hear()
+            await old.send(frame(1), frame(2))
+            await old.hear_until({"type": "ack", "ack": 2})
+            async with self.relay(page="page-one") as new:
+                assert await new.hear() == welcome(2)
+                assert await old.hear() == {"close": 4408}
+                await new.send(frame(2), frame(3))
+                await new.hear_until({"type": "ack", "ack": 3})
+        assert [seq for seq, _ in await rows(self.session)] == [1, 2, 3]
+
+    async def test_another_page_may_not_report_the_call(self) -> None:
+        async with self.relay(page="page-one") as first:
+            await first.hear()
+            for page in ("page-two", "", "Page one's?"):
+                async with self.relay(page=page) as second:
+                    assert await second.hear() == {"close": 4423}
+                    await second.send(frame(1))
+            await first.send(frame(1, "hang_up"))
+            assert await first.hear() == {"type": "ack", "ack": 1}
+        async with self.relay(page="page-two") as second:
+            assert await second.hear() == {"close": 4423}  # not even when the first one is away
+        assert await rows(self.session) == [(1, "hang_up")]
 
     async def test_others_are_turned_away(self) -> None:
         stranger = Client()
@@ -189,7 +225,7 @@ class RelayTests(TransactionTestCase):
                     assert not page.is_accepted, headers
             assert "refused a WebSocket" in logs.output[0]
         async with self.relay(origin="http://testserver:8001", host="testserver:8001") as page:
-            assert await page.hear() == {"type": "welcome", "ack": 0}
+            assert await page.hear() == welcome(0)
         with override_settings(CSRF_TRUSTED_ORIGINS=["https://talk.example.com"]):
             async with self.relay(origin="https://talk.example.com") as page:
                 assert page.is_accepted
@@ -214,7 +250,7 @@ class RelayTests(TransactionTestCase):
     async def test_too_many_messages_close_the_socket(self) -> None:
         async with self.relay() as page:
             await page.hear()
-            await page.send(*[{"type": "ping"}] * 2000)
+            await page.send(*[{"type": "ping"}] * 400)
             assert await page.hear() == {"close": 4429}
 
     async def test_full_log_takes_no_more(self) -> None:
@@ -225,34 +261,129 @@ class RelayTests(TransactionTestCase):
                     await page.send(*[frame(seq) for seq in range(1, 6)])
                     while (heard := await page.hear()).get("type") == "ack":
                         pass
-                    assert heard == {"close": 4429}
+                    assert heard == {"close": 4430}
+                await writer.flush()
         assert [seq for seq, _ in await rows(self.session)] == [1, 2, 3]
 
-    async def test_window_of_a_page_that_comes_back_is_not_too_much(self) -> None:
+    async def test_burst_of_a_page_that_comes_back_is_not_too_fast(self) -> None:
         async with self.relay() as page:
             await page.hear()
-            await page.send(*[frame(seq) for seq in range(1, 257)])
-            await page.hear_until({"type": "ack", "ack": 256})
+            await page.send(*[frame(seq) for seq in range(1, 201)])
+            await page.hear_until({"type": "ack", "ack": 200})
 
-    async def test_page_that_comes_back_after_trouble_with_the_database_loses_nothing(self) -> None:
-        def locked(*args: Any, **kwargs: Any) -> None:
-            raise OperationalError("database is locked")
-
-        with mock.patch.object(log, "_insert", locked), self.assertLogs("sessions_app", "ERROR"):
+    async def test_page_must_wait_for_its_acknowledgements(self) -> None:
+        with mock.patch.object(relay, "BURST", 1000), self.database(OperationalError("locked")) as database:
             async with self.relay() as page:
                 await page.hear()
-                await page.send(frame(1))
+                await page.send(*[frame(seq) for seq in range(1, 258)])
+                assert await page.hear() == {"close": 4431}
+            database.mend()
+            await writer.flush()
+        assert [seq for seq, _ in await rows(self.session)] == list(range(1, 257))
+
+    @contextmanager
+    def database(self, error: Exception) -> Iterator["BrokenDatabase"]:
+        """A database that fails until it is mended."""
+        database = BrokenDatabase(error)
+        with mock.patch.object(log, "_insert", database.insert):
+            yield database
+
+    async def test_nothing_is_lost_while_the_database_is_away(self) -> None:
+        with (
+            self.database(OperationalError("the database is gone")) as database,
+            self.assertLogs("sessions_app", "WARNING") as logs,
+        ):
+            async with self.relay() as page:
+                await page.hear()
+                await page.send(frame(1), frame(2))
+                await asyncio.to_thread(database.asked.wait, PATIENCE_S)
+                await page.send(frame(3))
+                assert await page.communicator.receive_nothing()
+                database.mend()
+                await page.hear_until({"type": "ack", "ack": 3})
+        assert "frames wait for the database: the database is gone" in logs.output[0]
+        assert [seq for seq, _ in await rows(self.session)] == [1, 2, 3]
+
+    async def test_pages_are_told_to_slow_down_when_too_much_waits(self) -> None:
+        for limits in ({"MAX_WAITING": 3}, {"MAX_WAITING_BYTES": 200}):
+            self.session = await sync_to_async(open_session)(self.client)
+            with (
+                mock.patch.multiple(module_of_writer, **limits),
+                self.database(OperationalError("locked")) as database,
+                self.assertLogs("sessions_app", "WARNING"),
+            ):
+                async with self.relay() as page:
+                    await page.hear()
+                    await page.send(frame(1))
+                    await asyncio.to_thread(database.asked.wait, PATIENCE_S)
+                    await page.send(*[frame(seq) for seq in range(2, 20)])
+                    assert await page.hear() == {"close": 4503}
+                database.mend()
+                await writer.flush()
+            stored = [seq for seq, _ in await rows(self.session)]
+            assert stored == list(range(1, len(stored) + 1))
+            async with self.relay() as page:
+                assert await page.hear() == welcome(len(stored))
+
+    async def test_page_that_comes_back_after_trouble_with_the_log_loses_nothing(self) -> None:
+        with self.database(RuntimeError("a defect")), self.assertLogs("sessions_app", "ERROR"):
+            async with self.relay() as page:
+                await page.hear()
+                await page.send(frame(1), frame(2))
                 assert await page.hear() == {"close": 4500}
+            await writer.flush()
+        assert await rows(self.session) == []
         async with self.relay() as page:
-            assert await page.hear() == {"type": "welcome", "ack": 0}
+            assert await page.hear() == welcome(0)
             await page.send(frame(1))
             assert await page.hear() == {"type": "ack", "ack": 1}
+
+    async def test_line_that_the_database_refuses_is_refused_alone(self) -> None:
+        other = await sync_to_async(open_session)(self.client)
+
+        def insert(lines: Any, *args: Any) -> None:
+            if any(frame.data.get("text") == "poison" for _, frame in lines):
+                raise IntegrityError("no")
+            real(lines, *args)
+
+        real = log._insert
+        with mock.patch.object(log, "_insert", insert), self.assertLogs("sessions_app", "ERROR"):
+            async with self.relay() as page, Socket.relay(self.client, other) as neighbour:
+                await page.hear()
+                await neighbour.hear()
+                texts = ["a", "b", "poison", "d", "e", "poison", "g"]
+                for seq, text in enumerate(texts, 1):
+                    await page.send(frame(seq, "response_text", text=text))
+                    await neighbour.send(frame(seq))
+                heard = await page.hear_until({"type": "ack", "ack": 7})
+                await neighbour.hear_until({"type": "ack", "ack": 7})
+        nacks = [(nack["seq"], nack["code"]) for nack in heard if nack["type"] == "nack"]
+        assert nacks == [(3, "not_storable"), (6, "not_storable")]
+        kinds = ["rejected" if text == "poison" else "response_text" for text in texts]
+        assert await rows(self.session) == list(enumerate(kinds, 1))
+        assert await rows(other) == [(seq, "speech_started") for seq in range(1, 8)]
+
+    async def test_drain_stores_what_came_and_sends_the_pages_away(self) -> None:
+        self.addCleanup(setattr, relay, "is_draining", False)
+        async with self.relay() as page:
+            await page.hear()
+            await page.send(*[frame(seq) for seq in range(1, 51)])
+            await page.hear()  # some of it is stored
+            await relay.drain()
+            heard = [await page.hear()]
+            while "close" not in heard[-1]:
+                heard.append(await page.hear())
+            assert heard[-1] == {"close": 4012}
+            acked = max((message["ack"] for message in heard[:-1]), default=0)
+        stored = [seq for seq, _ in await rows(self.session)]
+        assert stored == list(range(1, len(stored) + 1))
+        assert acked in (0, len(stored))
 
     async def test_broken_doorbell_costs_no_row(self) -> None:
         async def broken(*args: Any) -> None:
             raise ConnectionError("the layer is gone")
 
-        with mock.patch.object(log, "_ring", broken), self.assertLogs("django.db.backends.base", "ERROR"):
+        with mock.patch.object(log, "ring", broken), self.assertLogs("sessions_app", "ERROR"):
             async with self.relay() as page:
                 await page.hear()
                 await page.send(frame(1))
@@ -273,8 +404,8 @@ class RelayTests(TransactionTestCase):
             await page.hear()
             await page.send(frame(2, "disconnected"))
             assert await page.hear() == {"type": "ack", "ack": 2}
-            await VoiceSession.objects.aupdate(ended_at=timezone.now() - timedelta(hours=25))
-            await page.send(frame(3))
+        await VoiceSession.objects.aupdate(ended_at=timezone.now() - timedelta(hours=25))
+        async with self.relay() as page:
             assert await page.hear() == {"close": 4410}
 
     async def test_pings_and_frames_say_that_the_page_is_there(self) -> None:
@@ -285,7 +416,7 @@ class RelayTests(TransactionTestCase):
             await VoiceSession.objects.aupdate(last_seen_at=timezone.now() - timedelta(seconds=80))
 
         await forget()
-        with mock.patch.object(consumers, "SEEN_S", 0):
+        with mock.patch.object(relay, "SEEN_S", 0):
             async with self.relay() as page:
                 await page.hear()
                 assert await seen_again()
@@ -371,7 +502,7 @@ class SecondDoorTests(TransactionTestCase):
         kinds = ["speech_started", "speech_started", "speech_started", "rejected", "hang_up"]
         assert await rows(self.session) == list(enumerate(kinds, 1))
         async with Socket.relay(self.client, self.session) as page:
-            assert await page.hear() == {"type": "welcome", "ack": 5}
+            assert await page.hear() == welcome(5)
 
     def refused(self, response: Any, status: int, code: str) -> None:
         assert (response.status_code, response.json()["error"]["code"]) == (status, code)

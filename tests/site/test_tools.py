@@ -14,12 +14,12 @@ from django.db import OperationalError, connection
 from django.test import Client, TransactionTestCase, override_settings
 from django.utils import timezone
 
-from sessions_app import consumers, log, tools
+from sessions_app import log, relay, tools
 from sessions_app.events import Frame, ToolCall
 from sessions_app.models import Booking, ToolRun, VoiceSession
 from sessions_app.tools import tool
 
-from .sockets import Socket, frame, open_session, tool_call
+from .sockets import Socket, frame, open_session, tool_call, welcome
 
 
 @pytest.fixture(autouse=True)
@@ -364,7 +364,7 @@ class ToolCallTests(TransactionTestCase):
             go_on.wait(30)
             return {"thought": True}
 
-        with mock.patch.object(consumers, "MAX_TOOLS", 1):
+        with mock.patch.object(relay, "MAX_TOOLS", 1):
             async with self.relay() as page:
                 await page.hear()
                 await page.send(tool_call(1, "c1", "think"), tool_call(2, "c2", "think"))
@@ -405,12 +405,12 @@ class ToolCallTests(TransactionTestCase):
             await page.send(tool_call(1, "c1", "get_weather", city="Lisbon"))
             output = await self.output_of(page, "c1")
         async with self.relay() as page:
-            assert await page.hear() == {"type": "welcome", "ack": 1}
+            assert await page.hear() == welcome(1)
             assert await self.output_of(page, "c1") == output
             await page.send(frame(2, "tool_call_output", toolCallId="c1", output=json.dumps(output)))
             assert await page.hear() == {"type": "ack", "ack": 2}
         async with self.relay() as page:
-            assert await page.hear() == {"type": "welcome", "ack": 2}
+            assert await page.hear() == welcome(2)
             await page.send(frame(3))
             assert await page.hear() == {"type": "ack", "ack": 3}
 
@@ -429,7 +429,7 @@ class ToolCallTests(TransactionTestCase):
             )
             await page.hear_until({"type": "ack", "ack": 3})
         async with self.relay() as page:
-            assert await page.hear() == {"type": "welcome", "ack": 3}
+            assert await page.hear() == welcome(3)
             assert (await self.output_of(page, "c1"))["code"] == "late"
         assert not await Booking.objects.acount()
 
@@ -487,7 +487,7 @@ class ToolCallTests(TransactionTestCase):
         def locked(*args: Any) -> str:
             raise OperationalError("database is locked")
 
-        with mock.patch.object(tools, "run", locked), self.assertLogs("sessions_app.consumers", "ERROR"):
+        with mock.patch.object(tools, "run", locked), self.assertLogs("sessions_app.relay", "ERROR"):
             async with self.relay() as page:
                 await page.hear()
                 await page.send(tool_call(1, "c1", "get_weather", city="Lisbon"))
