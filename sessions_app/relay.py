@@ -271,9 +271,10 @@ class RelaySocket:
     async def shut(self, code: Close) -> None:
         if self.is_closed:
             return
-        logger.info("session %s: relay closed, %s", self.session_id, code.name.lower())
-        await self.say({"type": "refused", "code": code.name.lower(), "message": SENTENCES[code]})
         self.leave()
+        logger.info("session %s: relay closed, %s", self.session_id, code.name.lower())
+        refused = {"type": "refused", "code": code.name.lower(), "message": SENTENCES[code]}
+        await self._send({"type": "websocket.send", "text": json.dumps(refused)})
         # Under Daphne, autobahn refuses a code whose type is not int itself, as that of an enum's member.
         await self._send({"type": "websocket.close", "code": int(code)})
 

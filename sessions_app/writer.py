@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 from uuid import UUID
@@ -41,7 +41,10 @@ class Reporter(Protocol):
         """These are committed, in this order; of type REFUSED where the database would not take a frame."""
 
     async def lost(self, code: str) -> None:
-        """One could not be stored, and none after it was: `not_yours` (no session any more) or `trouble`."""
+        """One could not be stored, and none after it was: `not_yours` (no session any more) or `trouble`.
+
+        It puts nothing more after this.
+        """
 
 
 class Line:
@@ -128,7 +131,14 @@ class Writer:
                 for line in batch:
                     line.trouble = "trouble"
             self.waiting_bytes -= sum(line.size for line in batch)
-            await _tell(batch)
+            if lost := await _tell(batch):
+                self._drop(lost)
+
+    def _drop(self, lost: Collection[Reporter]) -> None:
+        """Forgets what else came from them: stored without what was lost, it would leave a gap for ever."""
+        kept = [line for line in self.waiting if line.reporter not in lost]
+        self.waiting_bytes -= sum(line.size for line in self.waiting) - sum(line.size for line in kept)
+        self.waiting = deque(kept)
 
     async def _gather(self) -> None:
         self._full = asyncio.Event()
@@ -144,8 +154,8 @@ class Writer:
 writer = Writer()
 
 
-async def _tell(batch: Sequence[Line]) -> None:
-    """One word to each reporter, and one ring for each session."""
+async def _tell(batch: Sequence[Line]) -> Collection[Reporter]:
+    """One word to each reporter, and one ring for each session. Returns those of whom something was lost."""
     frames: dict[Reporter, list[Frame]] = {}
     troubles: dict[Reporter, str] = {}
     for line in batch:
@@ -154,20 +164,20 @@ async def _tell(batch: Sequence[Line]) -> None:
         else:
             frames.setdefault(line.reporter, []).append(line.frame)
     for reporter, stored in frames.items():
-        try:
-            await reporter.stored(stored)
-        except Exception:
-            # One socket's trouble must not keep the others from hearing what is stored.
-            logger.exception("session %s could not be told what is stored", reporter.session_id)
+        await _attempt(reporter.stored(stored), reporter.session_id)
     for reporter, code in troubles.items():
-        await reporter.lost(code)
+        await _attempt(reporter.lost(code), reporter.session_id)
     for session_id in {reporter.session_id for reporter in frames}:
-        try:
-            await log.ring(session_id)
-        except Exception:
-            # The rows are there; who watches looks again from time to time.
-            logger.exception("session %s: the doorbell failed", session_id)
-            break
+        await _attempt(log.ring(session_id), session_id)
+    return troubles.keys()
+
+
+async def _attempt(telling: Awaitable[None], session_id: UUID) -> None:
+    """What is stored is stored: a broken socket or doorbell keeps nobody else from hearing of theirs."""
+    try:
+        await telling
+    except Exception:
+        logger.exception("session %s: not everybody could be told what is stored", session_id)
 
 
 def _store_all(batch: Sequence[Line], seen: set[UUID]) -> None:

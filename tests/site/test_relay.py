@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,14 +30,20 @@ class BrokenDatabase:
 
     def __init__(self, error: Exception) -> None:
         self.error: Exception | None = error
+        self.times: float = math.inf
+        self.failures = 0
         self.asked = threading.Event()
         self.real = log._insert
 
     def insert(self, *args: Any) -> None:
         self.asked.set()
-        if self.error is not None:
+        if self.error is not None and self.failures < self.times:
+            self.failures += 1
             raise self.error
         self.real(*args)
+
+    def fail_times(self, times: int) -> None:
+        self.times = times
 
     def mend(self) -> None:
         self.error = None
@@ -337,6 +344,19 @@ class RelayTests(TransactionTestCase):
             assert await page.hear() == welcome(0)
             await page.send(frame(1))
             assert await page.hear() == {"type": "ack", "ack": 1}
+
+    async def test_nothing_is_stored_after_what_was_lost(self) -> None:
+        """Or the page, told of the last number in the log, would never send what is missing before it."""
+        with self.database(RuntimeError("a defect")) as database, self.assertLogs("sessions_app", "ERROR"):
+            async with self.relay() as page:
+                await page.hear()
+                with mock.patch.object(module_of_writer, "MAX_BATCH", 1):
+                    await page.send(*[frame(seq) for seq in range(1, 11)])
+                    await asyncio.to_thread(database.asked.wait, PATIENCE_S)
+                    database.fail_times(2)  # the frame, and its refusal
+                    assert await page.hear() == {"close": 4500}
+                    await writer.flush()
+        assert await rows(self.session) == []
 
     async def test_line_that_the_database_refuses_is_refused_alone(self) -> None:
         other = await sync_to_async(open_session)(self.client)
