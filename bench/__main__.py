@@ -5,19 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 
-from bench import call, page
+from bench import call, page, relay
 from bench.figures import Figure, table
 
-BENCHMARKS = {"call": call.measure, "page": page.measure}
+BENCHMARKS = {"call": call.measure, "page": page.measure, "relay": relay.measure}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description="Measures the product as it is shipped."
     )
-    parser.add_argument("name", choices=BENCHMARKS, help="call: a caller's waits; page: what a browser loads")
+    parser.add_argument(
+        "name",
+        choices=BENCHMARKS,
+        help="call: a caller's waits; page: what a browser loads; relay: the way into the log under load",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout instead of a table")
     parser.add_argument("--calls", type=int, default=12, help="call: how many calls (default 12)")
+    parser.add_argument("--rounds", type=int, default=3, help="relay: how often (default 3)")
+    parser.add_argument(
+        "--seconds", type=float, default=3, help="relay: how long each measurement of a round is (default 3)"
+    )
     arguments = parser.parse_args()
     figures: list[Figure] = BENCHMARKS[arguments.name](arguments)
     print(json.dumps({f.name: f.value for f in figures}) if arguments.json else table(figures))

@@ -7,23 +7,30 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """`value` in `unit`; `goal` is the largest value that is good enough, None where nothing is promised."""
+    """`value` in `unit`. `goal` is the largest value that is good enough, `at_least` the smallest; None where
+    nothing is promised."""
 
     name: str
     value: float
     unit: str
     goal: float | None = None
+    at_least: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """`<= 25 met`, `>= 1.5 MISSED`, or "" where nothing is promised."""
+        if self.goal is not None:
+            return f"<= {self.goal:g} {'met' if self.value <= self.goal else 'MISSED'}"
+        if self.at_least is not None:
+            return f">= {self.at_least:g} {'met' if self.value >= self.at_least else 'MISSED'}"
+        return ""
 
 
 def table(figures: list[Figure]) -> str:
-    rows = [("figure", "value", "unit", "goal")]
-    for figure in figures:
-        goal = (
-            ""
-            if figure.goal is None
-            else f"<= {figure.goal:g} {'met' if figure.value <= figure.goal else 'MISSED'}"
-        )
-        rows.append((figure.name, f"{figure.value:,.6g}", figure.unit, goal))
+    rows = [
+        ("figure", "value", "unit", "goal"),
+        *((figure.name, f"{figure.value:,.6g}", figure.unit, figure.verdict) for figure in figures),
+    ]
     widths = [max(len(row[i]) for row in rows) for i in range(4)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
