@@ -192,11 +192,12 @@ def listen(port: int) -> socket.socket:
     return socket.create_server(("127.0.0.1", port), backlog=4096)
 
 
-def serve(listener: socket.socket, log: Path, environ: dict[str, str]) -> subprocess.Popen[str]:
-    """The site's server as a child process that answers at `listener`."""
+def serve(listener: socket.socket, log: Path, environ: dict[str, str], *words: str) -> subprocess.Popen[str]:
+    """The site's server as a child process that answers at `listener`, with further options if need be."""
+    command = [sys.executable, "-m", "voicedemo.server", "--fd", str(listener.fileno()), "--access-log", "-"]
     with log.open("a") as output:
         return subprocess.Popen(
-            [sys.executable, "-m", "daphne", "--fd", str(listener.fileno()), "voicedemo.asgi:application"],
+            [*command, *words],
             cwd=ROOT,
             env=environ,
             stdout=output,
