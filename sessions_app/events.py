@@ -28,6 +28,11 @@ REQUIRED: dict[str, dict[str, type]] = {
 """What `data` of a type must hold; `tool_call` is read by ToolCall."""
 
 TEXTS = ("response_text", "input_audio_transcript")
+UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+"""U+0000, which PostgreSQL does not keep, and halves of characters, which no encoding knows."""
+
+TYPE = re.compile(r"[a-z][a-z_]{0,63}")
+
 REFUSED = "rejected"
 """The type of the line that stands where a frame was refused. Only the server writes it."""
 
@@ -109,16 +114,20 @@ class ToolCall:
         return cls(str(call_id), str(name), arguments)
 
 
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Made once: json.loads makes one for each call that has such an option.
+_decode = json.JSONDecoder(parse_constant=_refuse_constant).decode
+
+
 def decode(text: str) -> Any:
     """Strict JSON. Raises EventError."""
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
+        return _decode(text)
     except (ValueError, RecursionError) as error:
         raise EventError("not_json", "the message is not JSON") from error
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def parse(text: str) -> Frame | Interim | Ping:
@@ -185,7 +194,7 @@ def _at_ms(message: dict[str, Any]) -> int:
 
 def _type(message: dict[str, Any]) -> str:
     kind = message.get("type")
-    if not isinstance(kind, str) or not re.fullmatch(r"[a-z][a-z_]{0,63}", kind) or kind == REFUSED:
+    if not isinstance(kind, str) or not TYPE.fullmatch(kind) or kind == REFUSED:
         raise EventError(
             "bad_type", f"type must be 1 to 64 small letters and underscores, and not {REFUSED!r}"
         )
@@ -221,7 +230,7 @@ def _is_storable(value: Any, depth: int) -> bool:
     """JSON can say things that a database cannot keep: U+0000, half a character, 1e999, endless nesting."""
     match value:
         case str():
-            return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+            return UNSTORABLE.search(value) is None
         case float():
             return math.isfinite(value)
         case dict():
