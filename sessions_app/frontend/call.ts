@@ -2,6 +2,7 @@ import type { VatelConnectError, WebRTCSession } from "@vatel/sdk";
 import { CallFailure, type FailureCode } from "./call-failures";
 import type { Clock } from "./clock";
 import {
+  type Data,
   type Entry,
   type Interim,
   type Say,
@@ -16,6 +17,9 @@ import { type PageTools, ToolCalls } from "./tool-calls";
 const AGENT_ABSENT_MS = 20_000;
 /** An agent that has said that the session is over leaves at once; this is for one that stays. */
 const FAREWELL_MS = 5_000;
+const TICK_MS = 10_000;
+/** A page whose timers are later than this has not been running: the lid was closed. */
+const ASLEEP_MS = 30_000;
 
 export type CallState =
   | { name: "idle" | "microphone" | "connecting" }
@@ -72,6 +76,10 @@ class Attempt {
   /** The clock's reading at the call's start: when the site was asked for it. */
   zero = 0;
   readonly timeline = new Timeline();
+  /** What is being said: the newest text of each turn that is not complete. */
+  readonly unfinished = new Map<string, Interim>();
+  /** When the caller fell silent, or the line opened: the agent's next sound is the reply to that. */
+  replyDueAt = 0;
   readonly cleanups: (() => void)[] = [];
   live: LiveState = {
     isAgentHere: false,
@@ -144,9 +152,11 @@ export class Call {
   }
 
   /** Ends the call, or gives up starting it. */
-  hangUp(): void {
+  hangUp(by: "caller" | "page_closed" = "caller"): void {
     const attempt = this.#attempt;
-    if (attempt) this.#end(attempt, { name: "ended", by: "caller" }, this.#entry(attempt, "hang_up", {}));
+    if (!attempt) return;
+    const entry = this.#entry(attempt, "hang_up", { by });
+    this.#end(attempt, { name: "ended", by: "caller" }, by === "caller" ? "hang_up" : by, entry);
   }
 
   async setMuted(isMuted: boolean): Promise<void> {
@@ -225,7 +235,9 @@ export class Call {
 
   #becomeLive(attempt: Attempt): void {
     this.#set({ name: "live", ...attempt.live });
+    attempt.replyDueAt ||= this.#now(attempt);
     this.#record(attempt, this.#entry(attempt, "connected", {}));
+    this.#watchSleep(attempt);
     this.#after(attempt, AGENT_ABSENT_MS, () => {
       if (!attempt.live.isAgentHere) this.#fail(attempt, new CallFailure("agent_absent"));
     });
@@ -239,8 +251,11 @@ export class Call {
     if (!LOCAL_TYPES.has(message.type)) changes.isAgentHere = true;
     if (placed.say?.role === "agent") changes.speaker = placed.say.isFinal ? null : "agent";
     this.#change(attempt, changes);
+    if (placed.say) keepUnfinished(attempt.unfinished, placed.say, placed.interim);
+    if (message.type === "speech_stopped") attempt.replyDueAt = this.#now(attempt);
 
-    if (message.type === "tool_call") this.#handleToolCall(attempt, message, placed.entry);
+    if (message.type === "reply_audible") this.#recordReply(attempt, message.data);
+    else if (message.type === "tool_call") this.#handleToolCall(attempt, message, placed.entry);
     else if (placed.entry) this.#record(attempt, placed.entry);
     else if (attempt.credential) {
       emit({ kind: "interim", session: attempt.credential.session, interim: placed.interim });
@@ -250,11 +265,10 @@ export class Call {
     if (message.type === "interruption") emit({ kind: "interrupted" });
     if (message.type === "session_ended") {
       attempt.hasAgentEnded = true;
-      this.#after(attempt, FAREWELL_MS, () => this.#end(attempt, { name: "ended", by: "agent" }));
+      this.#after(attempt, FAREWELL_MS, () => this.#endByAgent(attempt));
     }
     if (message.type === "disconnected") {
-      if (attempt.hasAgentEnded || message.data.agent_left)
-        this.#end(attempt, { name: "ended", by: "agent" });
+      if (attempt.hasAgentEnded || message.data.agent_left) this.#endByAgent(attempt);
       else this.#fail(attempt, new CallFailure("media_lost"));
     }
   }
@@ -277,19 +291,52 @@ export class Call {
     attempt.tools.answer(call.id, JSON.stringify(output));
   }
 
+  /** Of a sound that began `ago_ms` ago. */
+  #recordReply(attempt: Attempt, { ago_ms }: Data): void {
+    const now = this.#now(attempt);
+    const at_ms = Math.round(now - (typeof ago_ms === "number" ? ago_ms : 0));
+    const data: Data = { after_ms: Math.max(0, Math.round(at_ms - attempt.replyDueAt)) };
+    const turn = [...attempt.unfinished.values()].findLast(({ type }) => type === "response_text");
+    if (turn?.data.turn_id !== undefined) data.turn_id = turn.data.turn_id;
+    this.#record(attempt, { at_ms: Math.max(0, at_ms), type: "reply_audible", data });
+  }
+
+  #watchSleep(attempt: Attempt): void {
+    const { clock } = this.#options;
+    let cancel = () => {};
+    const tick = () => {
+      const [began, at] = [clock.date(), this.#entry(attempt, "page_asleep", {})];
+      cancel = clock.after(TICK_MS, () => {
+        const for_ms = clock.date() - began - TICK_MS;
+        if (for_ms > ASLEEP_MS) this.#record(attempt, { ...at, data: { for_ms } });
+        tick();
+      });
+    };
+    tick();
+    attempt.cleanups.push(() => cancel());
+  }
+
   #fail(attempt: Attempt, error: unknown): void {
     if (attempt.isOver) return;
     const code = codeOf(error);
     if (code === "page_error") console.error("The call failed:", error);
     const state: CallState = { name: "failed", code };
     if (error instanceof CallFailure && error.sentence) state.sentence = error.sentence;
-    this.#end(attempt, state, this.#entry(attempt, "call_failed", { code }));
+    this.#end(attempt, state, "call_failed", this.#entry(attempt, "call_failed", { code }));
   }
 
-  #end(attempt: Attempt, state: CallState, lastEntry?: Entry): void {
+  #endByAgent(attempt: Attempt): void {
+    this.#end(attempt, { name: "ended", by: "agent" }, "session_ended");
+  }
+
+  #end(attempt: Attempt, state: CallState, cutBy: string, lastEntry?: Entry): void {
     if (attempt.isOver) return;
     attempt.isOver = true;
     this.#attempt = null;
+    // Nobody will tell the end of these sentences any more: what was heard of them is all that the page has.
+    for (const { at_ms, type, data } of attempt.unfinished.values()) {
+      this.#record(attempt, { at_ms, type, data: { ...data, is_final: true, cut_by: cutBy } });
+    }
     if (lastEntry) attempt.lastEntry = lastEntry;
     if (attempt.credential) this.#close(attempt);
     for (const cleanup of attempt.cleanups) cleanup();
@@ -336,6 +383,13 @@ export class Call {
     this.#state = state;
     this.#options.emit({ kind: "state", state });
   }
+}
+
+/** Keeps the newest text of a turn until its final one, unless it is empty. */
+function keepUnfinished(turns: Map<string, Interim>, { role, turn, text }: Say, interim?: Interim): void {
+  const key = `${role} ${turn}`;
+  if (interim && text.trim()) turns.set(key, interim);
+  else turns.delete(key);
 }
 
 function codeOf(error: unknown): FailureCode {

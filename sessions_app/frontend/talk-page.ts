@@ -3,6 +3,7 @@ import { FAILURE_TEXTS, type FailureCode, type FailureText } from "./call-failur
 import { cutCaption, type Spoken } from "./captions";
 import { isErrorOutput, type Say, type ToolCall } from "./events";
 import type { ToolPage } from "./page-tools";
+import type { Standing } from "./relay";
 import { allowedStorage } from "./storage";
 
 /** What the visitor asks for. */
@@ -20,6 +21,12 @@ interface Caption extends Spoken {
   words: HTMLElement;
 }
 
+const STANDINGS = {
+  sent: "",
+  kept: "The transcript is being kept on this device until the site takes it.",
+  held: "The transcript is waiting for the site. Keep this page open.",
+} as const satisfies Record<Exclude<Standing, object>, string>;
+
 const THEME_KEY = "theme";
 /** This close to the newest caption counts as having it in sight. */
 const FOLLOW_PX = 120;
@@ -29,6 +36,7 @@ export class TalkPage implements ToolPage {
   readonly #main = find<HTMLElement>("#talk");
   readonly #status = find<HTMLElement>("#status");
   readonly #timer = find<HTMLElement>("#timer");
+  readonly #standing = find<HTMLElement>("#standing");
   readonly #failure = find<HTMLElement>("#failure");
   readonly #log = find<HTMLElement>("#captions");
   readonly #list = find<HTMLOListElement>("#captions ol");
@@ -123,6 +131,14 @@ export class TalkPage implements ToolPage {
   /** Names the site's session of this call, as the log knows it. */
   showSession(session: string): void {
     this.#main.dataset.session = session;
+  }
+
+  /** Says how a call's transcript stands, if that is worth a word; only of the call that the page shows. */
+  showStanding(session: string, standing: Standing): void {
+    if (session !== this.#main.dataset.session) return;
+    const sentence = typeof standing === "object" ? standing.refused : STANDINGS[standing];
+    this.#standing.hidden = !sentence;
+    setText(this.#standing, sentence);
   }
 
   /** Shows what is said: interim texts replace each other in their turn's place, the final one stays. */
@@ -311,6 +327,8 @@ export class TalkPage implements ToolPage {
     this.#tools.clear();
     this.#follows = true;
     this.#liveSince = undefined;
+    this.#standing.hidden = true;
+    delete this.#main.dataset.session;
     this.#list.replaceChildren();
     this.#main.classList.remove("captioned");
     this.#log.removeAttribute("tabindex");

@@ -8,9 +8,10 @@ import { openMicrophone } from "./microphone";
 import { mint } from "./mint";
 import { pageTools } from "./page-tools";
 import { Relay } from "./relay";
+import { SecondDoor } from "./second-door";
 import { allowedStorage } from "./storage";
 import { TalkPage } from "./talk-page";
-import { type PostFrames, postLeftovers, Unsent } from "./unsent";
+import { postLeftovers, Unsent } from "./unsent";
 
 const page = new TalkPage({
   onIntent: () => void loadSdk().catch(() => undefined), // tried again by the click, which tells of it
@@ -21,7 +22,13 @@ const page = new TalkPage({
 });
 
 const tabStorage = allowedStorage("sessionStorage");
+const secondDoor = new SecondDoor(page.mintUrl, page.csrfToken);
+/** Of all calls of this page load, the newest last. */
 const relays = new Map<string, Relay>();
+/** Names this page load: a call's log takes reports of one page only. (`randomUUID` is for secure pages.) */
+const pageId = Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) =>
+  part.toString(16).padStart(8, "0"),
+).join("");
 
 const call = new Call({
   clock: browserClock,
@@ -65,13 +72,15 @@ function handle(event: CallEvent): void {
 function openRelay(session: string, path: string): void {
   const url = new URL(path, location.href);
   url.protocol = url.protocol.replace("http", "ws");
+  url.searchParams.set("page", pageId);
   relays.set(
     session,
     new Relay({
       clock: browserClock,
       openSocket: () => new WebSocket(url),
-      unsent: new Unsent(session, tabStorage, postFrames),
+      unsent: new Unsent(session, tabStorage, secondDoor),
       onToolOutput: (toolCallId, output) => call.answerTool(toolCallId, output),
+      onStanding: (standing) => page.showStanding(session, standing),
     }),
   );
 }
@@ -95,23 +104,17 @@ function loadSdk(): Promise<() => VoiceSession> {
   return sdk;
 }
 
-const postFrames: PostFrames = async (session, body, { keepalive }) => {
-  const response = await fetch(`${page.mintUrl}${session}/events/`, {
-    method: "POST",
-    headers: { "Content-Type": "application/json", "X-CSRFToken": page.csrfToken },
-    body,
-    keepalive,
-  });
-  const { error, ack } = (await response.json()) as { error?: { code?: unknown }; ack?: number };
-  return { code: error?.code, ack };
-};
-
 addEventListener("pagehide", () => {
-  call.hangUp(); // the media room leaves on this event too; a page that comes back starts anew
-  for (const relay of relays.values()) relay.leave();
+  call.hangUp("page_closed"); // the media room leaves on this event too; a page that comes back starts anew
+  // The newest call first, should there be more than browsers let a page leave behind.
+  for (const relay of [...relays.values()].reverse()) relay.leave();
+});
+// Phones end hidden pages without another word. The call goes on, so nothing else is concluded from this.
+addEventListener("visibilitychange", () => {
+  if (document.visibilityState === "hidden") for (const relay of relays.values()) relay.hide();
 });
 addEventListener("online", () => {
   for (const relay of relays.values()) relay.reconnectNow();
 });
 
-void postLeftovers(tabStorage, postFrames);
+void postLeftovers(tabStorage, secondDoor);

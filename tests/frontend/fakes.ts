@@ -5,10 +5,20 @@ import type { RelaySocket } from "../../sessions_app/frontend/relay";
 
 export class FakeClock implements Clock {
   #now = 1000;
+  #slept = 0;
   #tasks: { at: number; task: () => void }[] = [];
 
   now(): number {
     return this.#now;
+  }
+
+  date(): number {
+    return 1_700_000_000_000 + this.#now + this.#slept;
+  }
+
+  /** The machine sleeps: its timers and its monotonic clock stand still. */
+  sleep(ms: number): void {
+    this.#slept += ms;
   }
 
   after(ms: number, task: () => void): () => void {

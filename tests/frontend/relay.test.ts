@@ -1,48 +1,72 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Relay } from "../../sessions_app/frontend/relay";
-import { type PostFrames, postLeftovers, Unsent } from "../../sessions_app/frontend/unsent";
+import { Relay, type Standing } from "../../sessions_app/frontend/relay";
+import type { Answer, Door } from "../../sessions_app/frontend/second-door";
+import { postLeftovers, Unsent } from "../../sessions_app/frontend/unsent";
 import { FakeClock, FakeLog, FakeStorage, settled } from "./fakes";
 
 const SESSION = "9a8f0c1e-0000-4000-8000-000000000001";
 
-function setUp() {
+/** The POST that ends in the same log. */
+class FakeDoor implements Door {
+  room = 60 * 1024;
+  readonly posts: { frames: { seq: number }[]; bytes: number; outlivesPage: boolean }[] = [];
+  /** What the site says to everything; undefined: it takes the frames. */
+  answer: Answer | Error | undefined;
+  readonly #log: FakeLog;
+
+  constructor(log: FakeLog) {
+    this.#log = log;
+  }
+
+  async post(session: string, body: string, { outlivesPage } = { outlivesPage: false }): Promise<Answer> {
+    assert.equal(session, SESSION);
+    if (this.answer instanceof Error) throw this.answer;
+    if (this.answer) return this.answer;
+    const { frames } = JSON.parse(body);
+    const bytes = new TextEncoder().encode(body).length;
+    this.posts.push({ frames, bytes, outlivesPage });
+    if (outlivesPage) this.room -= bytes;
+    for (const frame of frames) if (frame.seq === this.#log.ack + 1) this.#log.rows.push(frame);
+    return { ack: this.#log.ack };
+  }
+}
+
+function setUp({ storage = new FakeStorage() as FakeStorage | null } = {}) {
   const clock = new FakeClock();
   const log = new FakeLog();
-  const storage = new FakeStorage();
+  const door = new FakeDoor(log);
   const outputs: [string, string][] = [];
-  const posts: { frames: { seq: number }[]; bytes: number; keepalive: boolean }[] = [];
-  let refuses = false;
-  const refusePosts = () => {
-    refuses = true;
-  };
-  /** The POST ends in the same log. */
-  const post: PostFrames = async (session, body, { keepalive }) => {
-    if (refuses) return { code: "csrf_failed" };
-    assert.equal(session, SESSION);
-    const { frames } = JSON.parse(body);
-    posts.push({ frames, bytes: new TextEncoder().encode(body).length, keepalive });
-    for (const frame of frames) if (frame.seq === log.ack + 1) log.rows.push(frame);
-    return { ack: log.ack };
-  };
+  const standings: Standing[] = [];
   const relay = new Relay({
     clock,
     openSocket: log.openSocket,
-    unsent: new Unsent(SESSION, storage, post),
+    unsent: new Unsent(SESSION, storage, door),
     onToolOutput: (id, output) => outputs.push([id, output]),
+    onStanding: (standing) => standings.push(standing),
     random: () => 1,
   });
   const record = (...types: string[]) => {
     for (const type of types) relay.record({ at_ms: 0, type, data: {} });
   };
   const logged = () => log.rows.map(({ type }) => type);
-  return { clock, log, storage, outputs, posts, post, relay, record, logged, refusePosts };
+  return {
+    clock,
+    log,
+    storage: storage ?? new FakeStorage(),
+    door,
+    outputs,
+    standings,
+    relay,
+    record,
+    logged,
+  };
 }
 
 test("what is recorded before the socket is open arrives, numbered from 1, and then nothing is kept", () => {
   const { log, storage, record, logged } = setUp();
   record("connected", "session_started");
-  assert.equal(storage.length, 1);
+  assert.equal(storage.length, 2);
   log.accept();
   record("speech_started");
   assert.deepEqual(logged(), ["connected", "session_started", "speech_started"]);
@@ -141,15 +165,43 @@ test("an event too large for the log is replaced by a note of its size, and the 
   assert.ok(JSON.stringify(log.rows[0]).length < 1000);
 });
 
-test("at most 256 events are under way without an ack", () => {
-  const { log, record } = setUp();
-  log.isAnswering = false;
+test("a burst goes at once, the rest at a pace that the server allows, whether or not it answers", async () => {
+  const { clock, log, record } = setUp();
   const socket = log.accept();
   record(...Array(300).fill("a"));
-  assert.equal(socket.sent.length, 256);
-  log.isAnswering = true;
-  socket.tell({ type: "ack", ack: log.ack });
+  assert.equal(log.rows.length, 180);
+  await clock.pass(2_000);
+  assert.equal(log.rows.length, 250);
+  await clock.pass(2_000);
   assert.equal(log.rows.length, 300);
+  assert.equal(socket.sent.length, 300, "nothing went twice");
+});
+
+test("a line that stalls gets no second burst when it comes back", async () => {
+  const { clock, log, record } = setUp();
+  const socket = log.accept();
+  log.isAnswering = false;
+  record(...Array(400).fill("a"));
+  await clock.pass(10_000);
+  assert.equal(socket.sent.length, 180, "what is not known to have arrived may arrive all at once");
+  log.isAnswering = true;
+  socket.tell({ type: "ack", ack: 180 });
+  assert.equal(socket.sent.length, 180);
+  await clock.pass(1_000);
+  assert.equal(socket.sent.length, 215);
+});
+
+test("a server that asks for a smaller window gets it, and none gets more than 256 without an ack", async () => {
+  const { clock, log, record } = setUp();
+  log.isAnswering = false;
+  log.socket.open();
+  log.socket.tell({ type: "welcome", ack: 0, window: 10 });
+  record(...Array(30).fill("a"));
+  await clock.pass(5_000);
+  assert.equal(log.socket.sent.length, 10);
+  log.isAnswering = true;
+  log.socket.tell({ type: "ack", ack: 10 });
+  assert.equal(log.rows.length, 30);
 });
 
 test("changing captions go out at most five times a second for each turn, and never wait", async () => {
@@ -194,42 +246,167 @@ test("after the end the relay stays until all is stored, then closes", async () 
   assert.equal(log.sockets.length, 2, "it does not come back");
 });
 
-test("after the end the relay does not try for ever; the next page load has the rest", async () => {
-  const { clock, log, storage, relay, record, post, logged } = setUp();
+test("after the end the relay tries until the log has all of it, however long that takes", async () => {
+  const { clock, log, storage, relay, record, logged } = setUp();
   record("hang_up");
   relay.finish();
   for (let i = 0; i < 100; i += 1) {
     log.socket.drop(1006);
-    await clock.pass(2_000);
+    await clock.pass(10_000);
   }
-  const tries = log.sockets.length;
-  await clock.pass(60_000);
-  assert.equal(log.sockets.length, tries);
-  await postLeftovers(storage, post);
+  assert.equal(storage.length, 1);
+  const socket = log.accept();
   assert.deepEqual(logged(), ["hang_up"]);
-  assert.equal(storage.length, 0);
+  assert.equal(socket.readyState, 3);
 });
 
-test("a session that is not ours is given up at once, a defect or a full log after three tries", async (t) => {
+test("the site's last word ends the tries, is told to the caller, and leaves nothing behind", async (t) => {
   t.mock.method(console, "warn", () => undefined);
-  const notOurs = setUp();
-  notOurs.log.accept().drop(4403);
-  await notOurs.clock.pass(60_000);
-  assert.equal(notOurs.log.sockets.length, 1);
-
-  for (const code of [4400, 4409, 4429]) {
-    const defect = setUp();
-    defect.record("a");
-    for (let i = 0; i < 10; i += 1) {
-      defect.log.socket.drop(code);
-      await defect.clock.pass(10_000);
-    }
-    assert.equal(defect.log.sockets.length, 3);
+  for (const [code, sentence] of [
+    [4403, "This call is not yours."],
+    [4410, "The log of this call is closed."],
+    [4423, "This call is reported by another page."],
+    [4430, "The log of this call is full."],
+  ] as const) {
+    const { clock, log, storage, door, relay, record, standings } = setUp();
+    record("a");
+    log.accept();
+    log.isAnswering = false;
+    record("b");
+    log.socket.tell({ type: "refused", code: "…", message: sentence });
+    log.socket.drop(code);
+    record("c");
+    await clock.pass(60_000);
+    relay.leave();
+    assert.equal(log.sockets.length, 1);
+    assert.deepEqual(standings, [{ refused: sentence }]);
+    assert.equal(storage.length, 0);
+    assert.equal(door.posts.length, 0);
   }
+});
+
+test("an older site gives no sentence with its last word; the page has one of its own", (t) => {
+  t.mock.method(console, "warn", () => undefined);
+  const { log, standings } = setUp();
+  log.socket.drop(4403);
+  assert.match((standings[0] as { refused: string }).refused, /transcript/);
+});
+
+test("numbers in the log that this page never gave are another page's: nothing is mixed into them", (t) => {
+  t.mock.method(console, "warn", () => undefined);
+  const { log, storage, record, standings } = setUp();
+  for (const seq of [1, 2, 3]) log.rows.push({ seq, type: "theirs" });
+  record("a");
+  const socket = log.accept();
+  assert.deepEqual([socket.sent, socket.readyState, storage.length], [[], 3, 0]);
+  assert.equal(typeof standings[0], "object");
+});
+
+test("a defect is given up after three tries without an ack, and kept for the next page load", async (t) => {
+  t.mock.method(console, "warn", () => undefined);
+  for (const code of [4400, 4409, 4413, 4431]) {
+    const { clock, log, door, storage, record, standings, logged } = setUp();
+    record("a");
+    for (let i = 0; i < 10; i += 1) {
+      log.socket.drop(code);
+      await clock.pass(10_000);
+    }
+    assert.equal(log.sockets.length, 3);
+    record("b");
+    assert.deepEqual(standings, ["kept"]);
+    await postLeftovers(storage, door);
+    assert.deepEqual(logged(), ["a", "b"]);
+  }
+});
+
+test("an ack between them makes refusals single ones", async () => {
+  const { clock, log, record, logged } = setUp();
+  for (let i = 0; i < 5; i += 1) {
+    record("a");
+    log.accept();
+    log.socket.drop(4409);
+    await clock.pass(10_000);
+  }
+  record("b");
+  log.accept();
+  assert.equal(logged().length, 6);
+});
+
+test("every other close means: come back, as often as it takes", async () => {
+  for (const code of [1000, 1001, 1006, 1011, 1012, 4012, 4408, 4429, 4500, 4503, 4999]) {
+    const { clock, log, record, logged } = setUp();
+    record("a");
+    for (let i = 0; i < 5; i += 1) {
+      log.socket.drop(code);
+      await clock.pass(10_000);
+    }
+    assert.equal(log.sockets.length, 6, String(code));
+    log.accept();
+    assert.deepEqual(logged(), ["a"]);
+  }
+});
+
+test("from a restart pages come back within two seconds, spread wider than from a cut", async () => {
+  const { clock, log } = setUp();
+  log.accept().drop(4012);
+  await clock.pass(1_999);
+  assert.equal(log.sockets.length, 1);
+  await clock.pass(1);
+  assert.equal(log.sockets.length, 2);
+});
+
+test("a line that has held for a while is mended as fast as a first one, though nothing was said on it", async () => {
+  const { clock, log } = setUp();
+  for (let i = 0; i < 6; i += 1) {
+    log.socket.drop(1006);
+    await clock.pass(10_000);
+  }
+  log.accept();
+  await clock.pass(20_000);
+  log.socket.drop(1006);
+  await clock.pass(500);
+  assert.equal(log.sockets.length, 8);
+});
+
+test("the caller is told only of what lasts: that the transcript is kept here, and that it is through", async () => {
+  const { clock, log, record, standings } = setUp();
+  record("a");
+  await clock.pass(9_999);
+  assert.deepEqual(standings, []);
+  await clock.pass(1);
+  assert.deepEqual(standings, ["kept"]);
+  record("b");
+  await clock.pass(5_500);
+  log.accept();
+  assert.deepEqual(standings, ["kept", "sent"]);
+
+  log.isAnswering = false;
+  record("c");
+  await clock.pass(10_000);
+  assert.deepEqual(standings, ["kept", "sent", "kept"], "an open socket without acks is no better than none");
+});
+
+test("a trouble that is over in time is not mentioned", async () => {
+  const { clock, log, record, standings } = setUp();
+  for (let i = 0; i < 20; i += 1) {
+    record("a");
+    log.socket.drop(1006);
+    await clock.pass(9_000);
+    log.accept();
+    await clock.pass(0);
+  }
+  assert.deepEqual(standings, []);
+});
+
+test("where the browser keeps nothing, the caller is told to stay instead", async () => {
+  const { clock, record, standings } = setUp({ storage: null });
+  record("a");
+  await clock.pass(10_000);
+  assert.deepEqual(standings, ["held"]);
 });
 
 test("a page that goes away posts what is not acknowledged, in a request that outlives it", async () => {
-  const { log, posts, relay, record, logged } = setUp();
+  const { log, door, relay, record, logged } = setUp();
   log.accept();
   record("connected");
   log.socket.drop(1006);
@@ -237,64 +414,127 @@ test("a page that goes away posts what is not acknowledged, in a request that ou
   relay.leave();
   await settled();
   assert.deepEqual(
-    posts.map(({ frames, keepalive }) => [frames.map(({ seq }) => seq), keepalive]),
+    door.posts.map(({ frames, outlivesPage }) => [frames.map(({ seq }) => seq), outlivesPage]),
     [[[2, 3], true]],
   );
   assert.deepEqual(logged(), ["connected", "speech_started", "hang_up"]);
 });
 
-test("much is posted in pieces that browsers let outlive a page", async () => {
-  const { posts, relay, log } = setUp();
+test("a page that is hidden posts only what no socket carries", async () => {
+  const { log, door, relay, record } = setUp();
+  log.accept();
+  log.isAnswering = false;
+  record("a");
+  relay.hide();
+  assert.equal(door.posts.length, 0);
+  log.socket.drop(1006);
+  relay.hide();
+  assert.equal(door.posts.length, 1);
+  relay.leave();
+  assert.equal(door.posts.length, 2);
+});
+
+test("a page that goes away leaves behind what browsers allow; the next page load brings the rest", async () => {
+  const { storage, door, relay, log } = setUp();
   for (let i = 0; i < 20; i += 1)
     relay.record({ at_ms: i, type: "response_text", data: { text: "é".repeat(4000) } });
+  relay.hide();
   relay.leave();
   await settled();
-  assert.equal(log.rows.length, 20);
-  assert.ok(posts.length > 1);
-  for (const { bytes } of posts) assert.ok(bytes < 60 * 1024, `${bytes} bytes`);
+  assert.ok(log.rows.length < 20);
+  assert.ok(door.posts.reduce((sum, { bytes }) => sum + bytes, 0) <= 60 * 1024);
+  await postLeftovers(storage, door);
+  assert.deepEqual(
+    log.rows.map(({ at_ms }) => at_ms),
+    Array.from({ length: 20 }, (_, index) => index),
+  );
+  assert.equal(storage.length, 0);
+  for (const { bytes } of door.posts) assert.ok(bytes <= 60 * 1024, `${bytes} bytes`);
+});
+
+test("left-overs are posted in requests of at most a thousand frames, which the site takes", async () => {
+  const { storage, door, record, logged } = setUp();
+  record(...Array(2_500).fill("a"));
+  await postLeftovers(storage, door);
+  assert.equal(logged().length, 2_500);
+  for (const { frames } of door.posts) assert.ok(frames.length <= 1_000);
 });
 
 test("a page that comes back after its POST was refused loses nothing", async () => {
-  const { clock, log, relay, record, logged, refusePosts } = setUp();
+  const { clock, log, door, relay, record, logged } = setUp();
   log.accept();
   log.socket.drop(1006);
   record("a", "b");
-  refusePosts();
+  door.answer = { code: "csrf_failed" };
   relay.leave();
   await clock.pass(500);
   log.accept();
   assert.deepEqual(logged(), ["a", "b"]);
 });
 
+test("a page that comes back after its POST was taken goes on with the next number", async () => {
+  const { clock, log, relay, record, logged } = setUp();
+  record("a", "b");
+  relay.leave();
+  await settled();
+  record("c");
+  log.socket.drop(1006);
+  await clock.pass(500);
+  log.accept();
+  assert.deepEqual(logged(), ["a", "b", "c"]);
+});
+
 test("a page load delivers what an earlier one could not, and forgets what nobody takes", async (t) => {
   t.mock.method(console, "warn", () => undefined);
-  const { log, storage, record, post, logged } = setUp();
+  const { log, storage, door, record, logged } = setUp();
   record("a", "b");
-  await postLeftovers(storage, () => Promise.reject(new TypeError("Failed to fetch")));
-  assert.equal(storage.length, 1, "no network: kept");
-  for (const answer of [{}, { code: "csrf_failed" }, { code: "something_new" }]) {
-    await postLeftovers(storage, async () => answer);
-    assert.equal(storage.length, 1, "not the site's last word: kept");
+  const answers = [new TypeError("Failed to fetch"), {}, { code: "csrf_failed" }, { code: "something_new" }];
+  for (const answer of answers) {
+    door.answer = answer;
+    await postLeftovers(storage, door);
+    assert.equal(storage.length, 2, "no network, or not the site's last word: kept");
   }
+  door.answer = undefined;
   log.rows.push({ seq: 1, type: "a" }); // "a" had arrived, its ack had not
-  await postLeftovers(storage, post);
+  await postLeftovers(storage, door);
   assert.deepEqual(logged(), ["a", "b"]);
   assert.equal(storage.length, 0);
 
   for (const code of ["not_yours", "log_closed", "log_full", "bad_request", "gap"]) {
     const strange = setUp();
     strange.record("a");
-    await postLeftovers(strange.storage, async () => ({ code }));
+    strange.door.answer = { code };
+    await postLeftovers(strange.storage, strange.door);
     assert.equal(strange.storage.length, 0, code);
   }
 });
 
-test("a full storage does not stop the log", (t) => {
+test("a full storage does not stop the log, and what had no room is kept as soon as there is some", async (t) => {
   const warn = t.mock.method(console, "warn", () => undefined);
-  const { log, storage, record, logged } = setUp();
+  const { clock, log, storage, door, record, standings, logged } = setUp();
+  record("a");
   storage.room = 10;
-  log.accept();
-  record("a", "b");
-  assert.deepEqual(logged(), ["a", "b"]);
+  record("b", "c");
   assert.ok(warn.mock.callCount() > 0);
+  await clock.pass(10_000);
+  assert.deepEqual(standings, ["held"], "the caller should stay: a reload would lose something");
+  storage.room = Number.POSITIVE_INFINITY;
+  log.rows.push({ seq: 1, type: "a" });
+  log.isAnswering = false;
+  log.accept();
+  assert.equal(storage.length, 2);
+  await postLeftovers(storage, door);
+  assert.deepEqual(logged(), ["a", "b", "c"]);
+});
+
+test("where the storage had no room, the next page load leaves a note in the log instead of a gap", async (t) => {
+  t.mock.method(console, "warn", () => undefined);
+  const { storage, door, record, logged } = setUp();
+  record("a");
+  storage.room = 10;
+  record("lost", "lost");
+  storage.room = Number.POSITIVE_INFINITY;
+  record("d");
+  await postLeftovers(storage, door);
+  assert.deepEqual(logged(), ["a", "event_lost", "event_lost", "d"]);
 });

@@ -11,6 +11,7 @@ import {
   type RoomOptions,
   Track,
 } from "livekit-client";
+import { Ear } from "./ear";
 import { NotConnectedError, PlaybackBlockedError, VatelConnectError } from "./errors";
 import { Inbox, MAX_MESSAGE_LENGTH } from "./inbox";
 import {
@@ -57,6 +58,7 @@ export class Connection {
   readonly #container: HTMLElement | undefined;
   readonly #owner: ConnectionOwner;
   readonly #inbox: Inbox;
+  readonly #ear: Ear;
   readonly #voices = new Map<RemoteTrack, HTMLMediaElement>();
   readonly #startAudio: () => Promise<void>;
   #giveUp!: (failure: VatelConnectError) => void;
@@ -86,8 +88,15 @@ export class Connection {
     this.#room = room;
     this.#container = container;
     this.#owner = owner;
+    this.#ear = new Ear((ago_ms) => {
+      if (room.canPlaybackAudio) this.#tell("reply_audible", { ago_ms: Math.round(ago_ms) });
+    });
     this.#inbox = new Inbox(
-      (message) => owner.deliver(message),
+      (message) => {
+        if (message.type === "speech_stopped") this.#ear.listen();
+        if (message.type === "speech_started") this.#ear.rest();
+        owner.deliver(message);
+      },
       (why) => {
         this.#dropped += 1;
         this.#tell("message_dropped", { count: this.#dropped, why });
@@ -147,6 +156,7 @@ export class Connection {
 
   /** @throws PlaybackBlockedError if the browser refuses to play sound. */
   async start(): Promise<void> {
+    void this.#ear.resume();
     try {
       await this.#startAudio();
     } catch {
@@ -256,6 +266,7 @@ export class Connection {
   #letGo(): void {
     for (const timer of [this.#limit, this.#farewell, this.#settling]) clearTimeout(timer);
     this.microphone.close();
+    this.#ear.close();
     for (const element of this.#voices.values()) element.remove();
     this.#voices.clear();
   }
@@ -263,6 +274,8 @@ export class Connection {
   #hear(track: RemoteTrack): void {
     if (track.kind !== Track.Kind.Audio || this.#leaving) return;
     clearTimeout(this.#farewell);
+    this.#ear.attach(track.mediaStreamTrack);
+    if (!this.#agentWasHere) this.#ear.listen(); // for the greeting
     this.#agentWasHere = true;
     const element = track.attach();
     element.autoplay = true;

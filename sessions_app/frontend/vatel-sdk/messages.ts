@@ -49,6 +49,11 @@ export interface LocalData {
   /** The agent hears nothing although the page has not muted: device gone, permission withdrawn, muted elsewhere. */
   microphone_lost: NoData;
   microphone_restored: NoData;
+  /**
+   * The first sound of the agent's voice since the line opened, or since the caller's `speech_stopped`, as it is
+   * played here. `ago_ms`: how long before this message it began.
+   */
+  reply_audible: { ago_ms: number };
   /** A message was not delivered. `count`: how many in this connection so far; `why`: a sentence, without content. */
   message_dropped: { count: number; why: string };
 }
@@ -93,6 +98,7 @@ const LOCAL_TYPES: ReadonlySet<string> = new Set<keyof LocalData>([
   "playback_allowed",
   "microphone_lost",
   "microphone_restored",
+  "reply_audible",
   "message_dropped",
 ]);
 
