@@ -165,7 +165,8 @@ class RelaySocket:
     async def serve(self, receive: Receive) -> None:
         while not self.is_closed:
             message = await receive()
-            if message["type"] == "websocket.disconnect":
+            # Closed while this was on its way: what came before it may have been lost, and not be stored.
+            if self.is_closed or message["type"] == "websocket.disconnect":
                 return
             if is_draining:
                 continue

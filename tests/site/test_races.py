@@ -1,0 +1,42 @@
+"""The relay where two things happen at once: each time, the log loses nothing and the page hears the truth."""
+
+import asyncio
+import threading
+from typing import Any
+from unittest import mock
+
+from asgiref.sync import sync_to_async
+from django.test import TransactionTestCase
+
+from sessions_app import log, relay, tools
+from sessions_app.events import Frame, read
+from sessions_app.models import ToolRun
+from sessions_app.writer import writer
+
+from .sockets import PATIENCE_S, Socket, frame, open_session, rows, tool_call, welcome
+
+
+class RaceTests(TransactionTestCase):
+    def setUp(self) -> None:
+        self.session = open_session(self.client)
+
+    def relay(self, page: str = "page-one") -> Socket:
+        return Socket.relay(self.client, self.session, page)
+
+    async def test_frame_that_comes_while_the_socket_closes_leaves_no_gap(self) -> None:
+        """What came before it was lost, and dropped; the page had sent it before it heard of that."""
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("a defect")
+
+        async with self.relay() as page:
+            await page.hear()
+            with mock.patch.object(log, "_insert", broken), self.assertLogs("sessions_app", "ERROR"):
+                await page.send(frame(1), frame(2))
+                assert await page.hear() == {"close": 4500}
+                await writer.flush()
+            await page.send(frame(3))
+        await writer.flush()
+        assert await rows(self.session) == []
+        async with self.relay() as page:
+            assert await page.hear() == welcome(0)
