@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from enum import IntEnum
+from itertools import count
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qs
 from uuid import UUID
@@ -101,6 +102,9 @@ def in_thread(
 sockets: dict[UUID, "RelaySocket"] = {}
 """The open socket of each call in this process."""
 
+_numbers = count(1)
+"""The order in which sockets came."""
+
 is_draining = False
 """The process is about to end: what comes now is not taken any more, as `drain` would never be done."""
 
@@ -132,6 +136,7 @@ class RelaySocket:
 
     def __init__(self, session_id: UUID, send: Send) -> None:
         self.session_id = session_id
+        self.number = next(_numbers)
         self.session: VoiceSession
         self.is_closed = False
         self.taken = 0
@@ -151,9 +156,14 @@ class RelaySocket:
         if isinstance(arrival, Close):
             await self.shut(arrival)
             return False
-        if older := sockets.get(self.session_id):
-            await older.shut(Close.REPLACED)
+        other = sockets.get(self.session_id)
+        if other is not None and other.number > self.number:
+            # It came later and was let in sooner: the page has given this one up.
+            await self.shut(Close.REPLACED)
+            return False
         sockets[self.session_id] = self
+        if other is not None:
+            await other.shut(Close.REPLACED)
         self.session = arrival.session
         self.taken = self.acked = arrival.ack
         self.at_ms = arrival.at_ms

@@ -40,3 +40,24 @@ class RaceTests(TransactionTestCase):
         assert await rows(self.session) == []
         async with self.relay() as page:
             assert await page.hear() == welcome(0)
+
+    async def test_socket_that_took_long_to_enter_does_not_replace_a_newer_one(self) -> None:
+        """The page has given it up, and would be left without any."""
+        is_first, go_on = threading.Event(), threading.Event()
+        arrive = relay.arrive
+
+        def slow(*args: Any) -> Any:
+            if not is_first.is_set():
+                is_first.set()
+                assert go_on.wait(PATIENCE_S)
+            return arrive(*args)
+
+        with mock.patch.object(relay, "arrive", slow):
+            async with self.relay() as old:
+                await asyncio.to_thread(is_first.wait, PATIENCE_S)
+                async with self.relay() as new:
+                    assert await new.hear() == welcome(0)
+                    go_on.set()
+                    assert await old.hear() == {"close": 4408}
+                    await new.send(frame(1))
+                    assert await new.hear() == {"type": "ack", "ack": 1}
