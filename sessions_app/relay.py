@@ -315,16 +315,17 @@ def arrive(session_id: UUID, browser: SessionBase, page: str) -> Arrival | Close
         return Close.LOG_CLOSED
     if (now - session.last_seen_at).total_seconds() >= SEEN_S:
         VoiceSession.objects.filter(pk=session_id).touch(now)
+    # Before the tool calls: the page sends again what is stored in between, as it is not told of it here.
+    ack, at_ms = log.last_line(session_id, log.BROWSER)
     unanswered: dict[str, tuple[ToolCall, int]] = {}
     if session.state != VoiceSession.State.ENDED:
         lines = session.events.filter(source=log.BROWSER).order_by("seq")
-        for event in lines.filter(type="tool_call"):
+        for event in lines.filter(type="tool_call", seq__lte=ack):
             if event.data.get("runs_on") != "page":
                 call = ToolCall.read(event.data)
                 unanswered[call.id] = call, event.at_ms
         for event in lines.filter(type="tool_call_output"):
             unanswered.pop(event.data["toolCallId"], None)
-    ack, at_ms = log.last_line(session_id, log.BROWSER)
     return Arrival(session, ack, at_ms, list(unanswered.values()))
 
 

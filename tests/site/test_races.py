@@ -61,3 +61,21 @@ class RaceTests(TransactionTestCase):
                     assert await old.hear() == {"close": 4408}
                     await new.send(frame(1))
                     assert await new.hear() == {"type": "ack", "ack": 1}
+
+    async def test_tool_call_that_is_stored_while_the_page_comes_back_is_answered(self) -> None:
+        """Its page does not send it again, being told that it is stored, and the socket it came by is gone."""
+        last_line = log.last_line
+        call = read(tool_call(1, "c1", "get_weather", city="Lisbon"))
+        assert isinstance(call, Frame)
+
+        def stored_just_before(*args: Any) -> Any:
+            if not is_stored:
+                is_stored.append(True)
+                log.record(self.session.pk, [call])
+            return last_line(*args)
+
+        is_stored: list[bool] = []
+        with mock.patch.object(log, "last_line", stored_just_before):
+            async with self.relay() as page:
+                assert await page.hear() == welcome(1)
+                assert (await page.hear())["data"]["toolCallId"] == "c1"
