@@ -153,6 +153,8 @@ class RelaySocket:
     async def enter(self, browser: SessionBase, page: str) -> bool:
         """Lets the page in, and tells it where to go on; False: it was turned away."""
         arrival = await in_thread(arrive)(self.session_id, browser, page)
+        if is_draining:
+            arrival = Close.RESTARTING
         if isinstance(arrival, Close):
             await self.shut(arrival)
             return False
@@ -238,6 +240,8 @@ class RelaySocket:
                 why = {key: frame.data[key] for key in ("code", "message")}
                 await self.say({"type": "nack", "seq": frame.seq, **why})
         await self.say({"type": "ack", "ack": self.acked})
+        if is_draining:
+            return  # a tool would be cut off with the process; the next one runs it when the page is back
         for frame in frames:
             if frame.is_for_server and not self.is_closed:
                 self.start_tool(ToolCall.read(frame.data), frame.at_ms or 0)

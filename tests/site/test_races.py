@@ -79,3 +79,47 @@ class RaceTests(TransactionTestCase):
             async with self.relay() as page:
                 assert await page.hear() == welcome(1)
                 assert (await page.hear())["data"]["toolCallId"] == "c1"
+
+    async def test_tool_call_that_is_stored_by_the_drain_is_run_after_the_restart(self) -> None:
+        """In the process that ends, it would be killed in the middle, or its output reach nobody."""
+        self.addCleanup(setattr, relay, "is_draining", False)
+        insert, asked, go_on = log._insert, threading.Event(), threading.Event()
+        run, runs = tools.run, []
+
+        def counted(*args: Any) -> str:
+            runs.append(args)
+            return run(*args)
+
+        self.enterContext(mock.patch.object(tools, "run", counted))
+
+        def slow(*args: Any) -> None:
+            asked.set()
+            assert go_on.wait(PATIENCE_S)
+            insert(*args)
+
+        async with self.relay() as page:
+            await page.hear()
+            with mock.patch.object(log, "_insert", slow):
+                await page.send(tool_call(1, "c1", "get_weather", city="Lisbon"))
+                await asyncio.to_thread(asked.wait, PATIENCE_S)
+                drain = asyncio.create_task(relay.drain())
+                await asyncio.sleep(0)
+                go_on.set()
+                assert await page.hear() == {"type": "ack", "ack": 1}
+                assert await page.hear() == {"close": 4012}
+                await drain
+        relay.is_draining = False
+        async with self.relay() as page:
+            assert await page.hear() == welcome(1)
+            assert "sunny" in (await page.hear())["data"]["output"]
+        assert len(runs) == 1
+
+    async def test_page_that_comes_while_the_process_ends_is_sent_away(self) -> None:
+        self.addCleanup(setattr, relay, "is_draining", False)
+        call = read(tool_call(1, "c1", "get_weather", city="Lisbon"))
+        assert isinstance(call, Frame)
+        await sync_to_async(log.record)(self.session.pk, [call])
+        relay.is_draining = True
+        async with self.relay() as page:
+            assert await page.hear() == {"close": 4012}
+        assert not await ToolRun.objects.aexists()
