@@ -213,7 +213,10 @@ def _store(lines: Sequence[Line], seen: set[UUID], lost: set[UUID]) -> None:
 
 
 def _is_lost(line: Line, lost: set[UUID]) -> bool:
-    if line.reporter.session_id in lost:
+    session_id = line.reporter.session_id
+    if line.trouble:  # found when this batch was tried before
+        lost.add(session_id)
+    elif session_id in lost:
         line.trouble = "trouble"
     return bool(line.trouble)
 
