@@ -12,7 +12,7 @@ from sessions_app.events import ToolCall
 from sessions_app.models import SessionEvent, VoiceSession
 
 TURNS = ("input_audio_transcript", "response_text")
-SILENT = ("speech_started", "speech_stopped")
+SILENT = ("speech_started", "speech_stopped", "reply_audible")
 """In the log for those who measure; a reader of the conversation has no use for them."""
 
 CONTEXT = (*TURNS, "interruption", "tool_call", "tool_call_output")
@@ -25,11 +25,16 @@ NOTES = {
     "hang_up": "The caller hung up",
     "disconnected": "The media connection ended",
     "reconnected": "Connected again",
+    "playback_allowed": "The agent's voice could be heard from here on",
+    "microphone_restored": "The microphone works again",
 }
 TROUBLES = {
     "reconnecting": "The media connection was lost; trying again",
     "playback_blocked": "The browser held back the agent's voice until the caller's next click",
     "microphone_lost": "The microphone was lost",
+    "page_asleep": "The caller's page was asleep",
+    "message_dropped": "A message from the agent could not be read",
+    "event_lost": "An event was lost: the caller's browser had no room to keep it",
     "call_failed": "The call failed",
     "rejected": "The site refused a report from the caller's browser",
 }
