@@ -211,7 +211,6 @@ export class Relay {
     this.#isWelcome = true;
     if (typeof window === "number" && window > 0) this.#window = Math.min(WINDOW, window);
     this.#acknowledge(ack);
-    this.#sent = this.#acked;
     this.#pace = new Pace(this.#options.clock);
     this.#ping();
     this.#pump();

@@ -22,3 +22,8 @@ test("a success makes the next wait short again", () => {
   backoff.reset();
   assert.equal(backoff.next(), 500);
 });
+
+test("a first wait may be spread as wide as a later one, and the next ones go on from there", () => {
+  const backoff = new Backoff(() => 1);
+  assert.deepEqual([backoff.next(3), backoff.next(), backoff.next(3)], [2000, 4000, 8000]);
+});

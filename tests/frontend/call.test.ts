@@ -350,6 +350,115 @@ test("a connection that is lost is a failure, with what was said until then", as
   it.assertClosed();
 });
 
+test("a page that closes in mid-sentence logs what was heard so far, marked as cut, before the hang-up", async () => {
+  const it = await live();
+  it.session.tell("response_text", { text: "Hello.", turn_id: "agent-1", is_final: false });
+  it.session.tell("response_text", { text: "Hello.", turn_id: "agent-1", is_final: true });
+  it.session.tell("speech_started");
+  await it.clock.pass(300);
+  it.session.tell("input_audio_transcript", { transcript: "What", turn_id: "user-1", is_final: false });
+  it.session.tell("response_text", { text: "It is", turn_id: "agent-2", is_final: false });
+  await it.clock.pass(300);
+  it.session.tell("response_text", { text: "It is 16", turn_id: "agent-2", is_final: false });
+  it.session.tell("response_text", { text: " ", turn_id: "agent-3", is_final: false });
+  it.call.hangUp("page_closed");
+  const cut = { is_final: true, cut_by: "page_closed" };
+  assert.deepEqual(it.log.slice(-3), [
+    { at_ms: 0, type: "input_audio_transcript", data: { transcript: "What", turn_id: "user-1", ...cut } },
+    { at_ms: 300, type: "response_text", data: { text: "It is 16", turn_id: "agent-2", ...cut } },
+    { at_ms: 600, type: "hang_up", data: { by: "page_closed" } },
+  ]);
+  it.assertClosed();
+});
+
+test("whoever ends the call, the sentence that it cuts off is logged with the reason", async () => {
+  const ends: [string, (it: Awaited<ReturnType<typeof live>>) => void][] = [
+    ["hang_up", (it) => it.call.hangUp()],
+    ["call_failed", (it) => it.session.tell("disconnected", {})],
+    ["session_ended", (it) => it.session.tell("disconnected", { agent_left: true })],
+  ];
+  for (const [reason, end] of ends) {
+    const it = await live();
+    it.session.tell("response_text", { text: "It is", is_final: false });
+    end(it);
+    assert.equal(it.entry("response_text")?.data.cut_by, reason);
+    it.assertClosed();
+  }
+});
+
+test("the log says who hung up", async () => {
+  const it = await live();
+  it.call.hangUp();
+  assert.deepEqual(it.entry("hang_up")?.data, { by: "caller" });
+});
+
+test("the first sound of a reply is logged at its own time, with how long the caller waited for it", async () => {
+  const it = await live();
+  await it.clock.pass(700);
+  it.session.tell("reply_audible", { ago_ms: 100 });
+  await it.clock.pass(4_300);
+  it.session.tell("speech_stopped");
+  await it.clock.pass(800);
+  it.session.tell("response_text", { text: "It is", turn_id: "agent-2", is_final: false });
+  await it.clock.pass(50);
+  it.session.tell("reply_audible", { ago_ms: 80 });
+  assert.deepEqual(
+    it.log.filter(({ type }) => type === "reply_audible"),
+    [
+      { at_ms: 600, type: "reply_audible", data: { after_ms: 600 } },
+      { at_ms: 5770, type: "reply_audible", data: { after_ms: 770, turn_id: "agent-2" } },
+    ],
+  );
+});
+
+test("an agent that is heard is there, though it has written nothing yet", async () => {
+  const it = setUp();
+  await it.call.start();
+  it.session.tell("reply_audible", { ago_ms: 0 });
+  await it.clock.pass(60_000);
+  assert.equal(it.call.state.name, "live");
+});
+
+test("every incident of the call is logged when it happens", async () => {
+  const it = await live();
+  const incidents = [
+    "interruption",
+    "reconnecting",
+    "reconnected",
+    "playback_blocked",
+    "playback_allowed",
+    "microphone_lost",
+    "microphone_restored",
+    "message_dropped",
+  ];
+  for (const type of incidents) {
+    await it.clock.pass(100);
+    it.session.tell(type);
+  }
+  assert.deepEqual(
+    it.log.slice(2).map(({ type, at_ms }) => [type, at_ms]),
+    incidents.map((type, index) => [type, (index + 1) * 100]),
+  );
+});
+
+test("a closed lid is logged with its length, a busy machine is not", async () => {
+  const it = await live();
+  await it.clock.pass(15_000);
+  it.clock.sleep(20_000);
+  await it.clock.pass(10_000);
+  assert.equal(it.entry("page_asleep"), undefined);
+  it.clock.sleep(600_000);
+  await it.clock.pass(10_000);
+  const asleep = it.entry("page_asleep");
+  assert.deepEqual([asleep?.at_ms, asleep?.data], [20_000, { for_ms: 600_000 }]);
+  await it.clock.pass(60_000);
+  assert.equal(it.logged().filter((type) => type === "page_asleep").length, 1);
+  it.call.hangUp();
+  it.clock.sleep(600_000);
+  await it.clock.pass(60_000);
+  assert.equal(it.logged().at(-1), "hang_up");
+});
+
 test("mute silences the microphone, and is logged", async () => {
   const it = await live();
   await it.call.setMuted(true);

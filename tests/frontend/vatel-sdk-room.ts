@@ -48,6 +48,7 @@ export class FakeContainer {
 /** The agent's voice, as LiveKit hands it over. */
 export class FakeVoice {
   readonly kind = "audio";
+  readonly mediaStreamTrack = {};
   readonly element = new FakeElement();
 
   attach(): FakeElement {

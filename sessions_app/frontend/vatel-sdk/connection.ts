@@ -156,7 +156,7 @@ export class Connection {
 
   /** @throws PlaybackBlockedError if the browser refuses to play sound. */
   async start(): Promise<void> {
-    void this.#ear.resume();
+    this.#ear.resume();
     try {
       await this.#startAudio();
     } catch {

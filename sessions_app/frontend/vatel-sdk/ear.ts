@@ -20,7 +20,7 @@ export class Ear {
   #context: AudioContext | undefined;
   #analyser: AnalyserNode | undefined;
   #source: MediaStreamAudioSourceNode | undefined;
-  #poll: ReturnType<typeof setInterval> | undefined;
+  #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(onSound: (agoMs: number) => void) {
     this.#onSound = onSound;
@@ -48,26 +48,26 @@ export class Ear {
     if (sampleRate === undefined || this.#firstSound(BLOCK) !== undefined) return;
     const began = performance.now();
     let last = began;
-    this.#poll = setInterval(() => {
+    const poll = () => {
       const now = performance.now();
       const unheard = Math.min(WINDOW, Math.floor(((now - last) / 1000) * sampleRate));
       // A page that was held up for longer than the window cannot know when the sound began.
       const isTooLate = now - began > PATIENCE_MS || unheard === WINDOW;
       const ago = isTooLate ? undefined : this.#firstSound(unheard + BLOCK);
       last = now;
-      if (isTooLate || ago !== undefined) this.rest();
       if (ago !== undefined) this.#onSound(Math.min(now - began, (ago / sampleRate) * 1000));
-    }, POLL_MS);
+      else if (!isTooLate) this.#timer = setTimeout(poll, POLL_MS);
+    };
+    this.#timer = setTimeout(poll, POLL_MS);
   }
 
   rest(): void {
-    clearInterval(this.#poll);
-    this.#poll = undefined;
+    clearTimeout(this.#timer);
   }
 
   /** Inside a click: a browser that holds back the sound holds back the measuring too. */
-  async resume(): Promise<void> {
-    await this.#context?.resume();
+  resume(): void {
+    this.#context?.resume().catch(() => undefined); // still held back: nothing is heard, and nothing told
   }
 
   close(): void {
