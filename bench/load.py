@@ -1,13 +1,11 @@
 """The load client of `python -m bench relay`: one process, many WebSockets, one clock for all of them.
 
-Reads one Load from standard input and prints one Result, both as JSON. It makes and reads WebSocket frames by
-hand: a client library spends as much on an event as the server does, and then the client would be measured.
+Reads one Load from standard input and prints one Result, both as JSON.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import gc
 import json
 import os
@@ -21,6 +19,8 @@ from typing import Any
 
 import aiohttp
 import psutil
+
+from bench.websocket import WebSocket, masked
 
 PATIENCE_S = 30
 """For a handshake, and at the end for what is still unanswered."""
@@ -89,73 +89,6 @@ class Result:
     """Refusals, closed sockets and wrong answers; a measurement with any of them is worth nothing."""
 
 
-class WebSocket(asyncio.Protocol):
-    """The client's end of RFC 6455, for text messages in one frame each."""
-
-    def __init__(
-        self, request: bytes, hear: Callable[[list[Any]], None], lose: Callable[[str], None]
-    ) -> None:
-        """`hear` gets the JSON messages that came together, `lose` the reason of an end."""
-        self.request, self.hear, self.lose = request, hear, lose
-        self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.received = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
-        transport.write(self.request)
-
-    def data_received(self, data: bytes) -> None:
-        self.received += data
-        if not self.opened.done():
-            head, end, rest = self.received.partition(b"\r\n\r\n")
-            if not end:
-                return
-            status = head.partition(b"\r\n")[0]
-            if b" 101 " not in status:
-                self.opened.set_exception(ConnectionError(f"no WebSocket: {status.decode('latin-1')}"))
-                return
-            self.received = rest
-            self.opened.set_result(None)
-        if messages := list(self.messages()):
-            self.hear(messages)
-
-    def messages(self) -> Any:
-        """Takes the whole frames out of what was received."""
-        data, at = self.received, 0
-        while len(data) - at >= 2:
-            opcode, size, start = data[at] & 15, data[at + 1], at + 2
-            if size >= 126:
-                start += 2 if size == 126 else 8
-                size = int.from_bytes(data[at + 2 : start], "big")
-            if len(data) < start + size:
-                break
-            at = start + size
-            payload = data[start:at]
-            if opcode == 1:
-                yield json.loads(payload)
-            elif opcode == 8:
-                self.lose(f"closed with {int.from_bytes(payload[:2], 'big') or 1005}")
-            elif opcode == 9:
-                self.transport.write(masked(10, payload))
-        self.received = data[at:]
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if not self.opened.done():
-            self.opened.set_exception(error or ConnectionError("cut during the handshake"))
-        self.lose("cut")
-
-
-def masked(opcode: int, payload: bytes) -> bytes:
-    """One frame. As a browser's, it is masked: servers spend time on that."""
-    size = len(payload)
-    key = os.urandom(4)
-    mask = int.from_bytes((key * (size // 4 + 1))[:size], "big")
-    body = (int.from_bytes(payload, "big") ^ mask).to_bytes(size, "big")
-    length = bytes([128 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
-    return bytes([128 | opcode]) + length + key + body
-
-
 class Page:
     """One socket that reports events."""
 
@@ -164,10 +97,7 @@ class Page:
         self.seq = self.acked = 0
         self.unanswered: deque[float] = deque()
         """When the events after `acked` were due."""
-        self.unseen: list[tuple[int, float]] = []
-        """Numbers and due times of the events that the viewer was not told of; only kept if there is one."""
-        self.unread: list[tuple[int, float]] = []
-        self.is_watched = False
+        self.viewer: Viewer | None = None
         self.welcomed: asyncio.Future[int] = run.loop.create_future()
 
     async def open(self) -> None:
@@ -181,8 +111,6 @@ class Page:
         for seq in range(self.seq + 1, self.seq + count + 1):
             frames += masked(1, event(seq, due - self.run.began))
             self.unanswered.append(due)
-            if self.is_watched:
-                self.unseen.append((seq, due))
         self.seq += count
         self.socket.transport.write(frames)
 
@@ -207,10 +135,12 @@ class Page:
         if not self.acked < seq <= self.seq:
             self.run.trouble(f"{self.path}: {seq} was acknowledged between {self.acked} and {self.seq}")
             return
-        for _ in range(seq - self.acked):
+        for number in range(self.acked + 1, seq + 1):
             due = self.unanswered.popleft()
             if self.run.counts(due):
                 self.run.acks.append(now - due)
+            if self.viewer is not None:
+                self.viewer.acked(number, due, now)
         if self.run.counts(now):
             self.run.result.acked_in_time += seq - self.acked
         self.acked = seq
@@ -232,39 +162,60 @@ class Page:
 
 
 class Viewer:
-    """One socket of staff, which rings when there is something new to read."""
+    """One socket of staff, which rings when there is something new to read.
+
+    A doorbell does not say for which event it rings. The server acknowledges, then rings; the two may arrive
+    the other way round. So an event's doorbell is the first after its acknowledgement, or just before it.
+    """
+
+    JUST_BEFORE_S = 0.05
+    """Shorter than the pause between two events of a call."""
 
     def __init__(self, run: Run, path: str, page: Page, rows: str = "") -> None:
         self.run, self.path, self.page, self.rows = run, path, page, rows
         self.admitted: asyncio.Future[None] = run.loop.create_future()
+        self.rings: deque[float] = deque(maxlen=100)
+        self.unseen: list[tuple[int, float]] = []
+        """Numbers and due times of the events for which it has not rung."""
+        self.unread: list[tuple[int, float]] = []
         self.reading: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         self.socket = await self.run.connect(self.path, self.run.load.staff_cookie, self.hear)
         await asyncio.wait_for(self.admitted, PATIENCE_S)
-        self.page.is_watched = True
+        self.page.viewer = self
 
     def hear(self, messages: list[Any]) -> None:
         if any(message != {"type": "recorded"} for message in messages):
             self.run.trouble(f"{self.path}: {json.dumps(messages):.200}")
-            return
-        if not self.admitted.done():
+        elif not self.admitted.done():
             self.admitted.set_result(None)
-            return
-        # A doorbell does not say for which events it rings: for all that were sent before. That is wrong when
-        # an earlier one took longer than the pause between two events, and then that earlier one shows it.
-        now = self.run.clock()
-        self.run.doorbells += [now - due for _, due in self.page.unseen if self.run.counts(due)]
+        else:
+            now, unseen, self.unseen = self.run.clock(), self.unseen, []
+            self.rings.append(now)
+            for seq, due in unseen:
+                self.see(seq, due, now)
+
+    def acked(self, seq: int, due: float, now: float) -> None:
+        earliest = max(due, now - self.JUST_BEFORE_S)
+        rung = next((at for at in self.rings if at >= earliest), None)
+        if rung is None:
+            self.unseen.append((seq, due))
+        else:
+            self.see(seq, due, rung)
+
+    def see(self, seq: int, due: float, at: float) -> None:
+        if self.run.counts(due):
+            self.run.doorbells.append(at - due)
         if self.rows:
-            self.page.unread += self.page.unseen
+            self.unread.append((seq, due))
             if self.reading is None or self.reading.done():
                 self.reading = asyncio.create_task(self.read())
-        self.page.unseen = []
 
     async def read(self) -> None:
         """Fetches the new lines as the admin's page does, until everything rung for is there."""
-        while self.page.unread:
-            first = self.page.unread[0][0]
+        while self.unread:
+            first = self.unread[0][0]
             async with self.run.http.get(
                 f"http://127.0.0.1:{self.run.load.port}{self.rows}?after=browser:{first - 1}",
                 headers={"Cookie": self.run.load.staff_cookie},
@@ -273,16 +224,14 @@ class Viewer:
                 html = await response.text()
                 cursor = response.headers.get("X-Cursor", "")
             last = dict(part.split(":") for part in cursor.split(",") if part).get("browser", "0")
-            if response.status != 200 or (int(last) >= first) != (f'data-seq="{last}"' in html):
+            if response.status != 200 or int(last) < first or f'data-seq="{last}"' not in html:
                 self.run.trouble(f"{self.rows}: {response.status}, cursor {cursor!r} after {first - 1}")
                 return
-            if int(last) < first:  # it rang for an event before; this one's own doorbell is still to come
-                return
             now = self.run.clock()
-            for seq, due in self.page.unread:
+            for seq, due in self.unread:
                 if seq <= int(last) and self.run.counts(due):
                     self.run.rows.append(now - due)
-            self.page.unread = [(seq, due) for seq, due in self.page.unread if seq > int(last)]
+            self.unread = [(seq, due) for seq, due in self.unread if seq > int(last)]
 
 
 class Run:
@@ -362,31 +311,19 @@ class Run:
     async def wait_for_answers(self) -> None:
         """Until everything is acknowledged, and the viewers know."""
         until = self.clock() + PATIENCE_S
-        while any(page.unanswered or page.unseen or page.unread for page in self.pages):
+        while True:
+            unanswered = sum(len(page.unanswered) for page in self.pages)
+            unseen = sum(len(viewer.unseen) + len(viewer.unread) for viewer in self.viewers)
+            if not unanswered and not unseen:
+                return
             if self.result.troubles or self.clock() > until:
-                unanswered = sum(len(page.unanswered) for page in self.pages)
-                unseen = sum(len(page.unseen) for page in self.pages)
-                self.trouble(f"{unanswered} events were not acknowledged, {unseen} not shown to the viewers")
+                self.trouble(f"{unanswered} events were not acknowledged, {unseen} not shown to viewers")
                 return
             await asyncio.sleep(0.02)
 
     async def connect(self, path: str, cookie: str, hear: Callable[[list[Any]], None]) -> WebSocket:
-        here = f"127.0.0.1:{self.load.port}"
-        headers = {
-            "Host": here,
-            "Origin": f"http://{here}",
-            "Connection": "Upgrade",
-            "Upgrade": "websocket",
-            "Sec-WebSocket-Version": "13",
-            "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
-            **({"Cookie": cookie} if cookie else {}),
-        }
-        lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-        request = "\r\n".join(lines).encode()
-        _, made = await self.loop.create_connection(
-            lambda: WebSocket(request, hear, lambda why: self.trouble(f"{path}: {why}")),
-            "127.0.0.1",
-            self.load.port,
+        made = await WebSocket.connect(
+            self.load.port, path, cookie, hear, lambda why: self.trouble(f"{path}: {why}")
         )
         await asyncio.wait_for(made.opened, PATIENCE_S)
         return made

@@ -80,9 +80,12 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
             stack.callback(relays["postgresql"].site.stop)
         for number in range(1, rounds + 1):
             say(f"round {number} of {rounds}")
-            machine.run("echo", echo, Load(paths=["/echo/"] * SOCKETS, in_flight=IN_FLIGHT, is_relay=False))
+            machine.run(
+                "echo closed", echo, Load(paths=["/echo/"] * SOCKETS, in_flight=IN_FLIGHT, is_relay=False)
+            )
             for database, relay in relays.items():
                 machine.run(f"{database} closed", relay.site, relay.load(SOCKETS, in_flight=IN_FLIGHT))
+            machine.run("echo open", echo, Load(paths=["/echo/"] * SOCKETS, rate=RATE, is_relay=False))
             for database, relay in relays.items():
                 machine.run(f"{database} open", relay.site, relay.load(SOCKETS, rate=RATE, viewers=VIEWERS))
             machine.run("many sockets", sqlite.site, sqlite.load(MANY_SOCKETS, rate=MANY_RATE))
@@ -92,54 +95,77 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
 def figures(machine: Machine, databases: list[str]) -> list[Figure]:
     """Medians of the rounds; a name without a database is of SQLite."""
     results, median = machine.results, machine.median
-    shown = [Figure("rounds", len(results["echo"]), f"of {machine.seconds:g} s each, {machine.cores}")]
+    shown = [Figure("rounds", len(results["echo closed"]), f"of {machine.seconds:g} s each, {machine.cores}")]
     for database in databases:
         closed = results[f"{database} closed"]
-        ratios = [per_s(relay) / per_s(echo) for relay, echo in zip(closed, results["echo"], strict=True)]
+        ratios = [
+            per_s(relay) / per_s(echo) for relay, echo in zip(closed, results["echo closed"], strict=True)
+        ]
         goal = 1.5 if database == "sqlite" else 1.2
         shown.append(
             Figure(f"{database}_ratio", round(statistics.median(ratios), 2), "x the echo", at_least=goal)
         )
-    closed_loops = {"echo_": "echo"} | {prefix(database): f"{database} closed" for database in databases}
-    for name, kind in closed_loops.items():
+    # Name in front of the figures → kind of server.
+    servers = {"echo_": "echo"} | {"" if name == "sqlite" else f"{name}_": name for name in databases}
+    for name, server in servers.items():
+        kind = f"{server} closed"
         shown += [
             Figure(f"{name}ack_per_s", round(median(kind, per_s)), "events/s, closed loop"),
             Figure(f"{name}cpu_us_per_event", round(median(kind, us_per_event), 1), "µs of the server's CPU"),
-            Figure(f"{name}closed_p50_ms", median(kind, lambda r: r.acks_ms[0]), "ms, closed loop"),
-            Figure(f"{name}closed_p99_ms", median(kind, lambda r: r.acks_ms[1]), "ms, closed loop"),
+            Figure(f"{name}closed_p50_ms", median(kind, ack_p50), "ms, closed loop"),
+            Figure(f"{name}closed_p99_ms", median(kind, ack_p99), "ms, closed loop"),
         ]
-    for database in databases:
-        kind, name = f"{database} open", prefix(database)
-        ack_p99_ms = median(kind, lambda r: r.acks_ms[1])
+    for name, server in servers.items():
+        kind, is_echo = f"{server} open", server == "echo"
+        p99_ms = median(kind, ack_p99)
         shown += [
-            Figure(f"{name}ack_p50_ms", median(kind, lambda r: r.acks_ms[0]), "ms at 2,000 events/s"),
-            Figure(f"{name}ack_p99_ms", ack_p99_ms, "ms at 2,000 events/s", 25),
-            Figure(f"{name}cpu_cores", round(median(kind, cores), 2), "cores at 2,000 events/s", 0.5),
+            Figure(f"{name}ack_p50_ms", median(kind, ack_p50), "ms at 2,000 events/s"),
+            Figure(f"{name}ack_p99_ms", p99_ms, "ms at 2,000 events/s", None if is_echo else 25),
             Figure(
-                f"{name}viewer_p50_ms", median(kind, lambda r: r.doorbells_ms[0]), "ms, event to doorbell"
+                f"{name}cpu_cores",
+                round(median(kind, cores), 2),
+                "cores at 2,000 events/s",
+                None if is_echo else 0.5,
             ),
-            Figure(
-                f"{name}viewer_p99_ms",
-                median(kind, lambda r: r.doorbells_ms[1]),
-                "ms, event to doorbell",
-                ack_p99_ms + 5,
-            ),
-            Figure(f"{name}rows_p50_ms", median(kind, lambda r: r.rows_ms[0]), "ms, event to line fetched"),
         ]
+        if not is_echo:
+            shown += [
+                Figure(f"{name}viewer_p50_ms", median(kind, doorbell_p50), "ms, event to doorbell"),
+                Figure(
+                    f"{name}viewer_p99_ms", median(kind, doorbell_p99), "ms, event to doorbell", p99_ms + 5
+                ),
+                Figure(f"{name}rows_p50_ms", median(kind, rows_p50), "ms, event to line fetched"),
+            ]
     many = "many sockets"
     busiest = max(r.client_cpu_s / r.elapsed_s for of_kind in results.values() for r in of_kind)
     return [
         *shown,
         Figure("kb_per_socket", round(median(many, lambda r: r.kb_per_socket), 1), "KiB of memory", 30),
-        Figure("many_sockets_ack_p99_ms", median(many, lambda r: r.acks_ms[1]), "ms, 2,000 sockets x 1/s"),
+        Figure("many_sockets_ack_p99_ms", median(many, ack_p99), "ms, 2,000 sockets x 1/s"),
         Figure("many_sockets_cpu_cores", round(median(many, cores), 2), "cores, 2,000 sockets x 1/s"),
         Figure("handshakes_per_s", round(median(many, lambda r: r.handshakes_per_s)), "sockets opened/s"),
         Figure("client_cores", round(busiest, 2), "cores; above, the client is what was measured", 0.9),
     ]
 
 
-def prefix(database: str) -> str:
-    return "" if database == "sqlite" else f"{database}_"
+def ack_p50(result: Result) -> float:
+    return result.acks_ms[0]
+
+
+def ack_p99(result: Result) -> float:
+    return result.acks_ms[1]
+
+
+def doorbell_p50(result: Result) -> float:
+    return result.doorbells_ms[0]
+
+
+def doorbell_p99(result: Result) -> float:
+    return result.doorbells_ms[1]
+
+
+def rows_p50(result: Result) -> float:
+    return result.rows_ms[0]
 
 
 def per_s(result: Result) -> float:
