@@ -76,10 +76,8 @@ class Attempt {
   /** The clock's reading at the call's start: when the site was asked for it. */
   zero = 0;
   readonly timeline = new Timeline();
-  /** What is being said: the newest text of each turn that is not complete. */
-  readonly unfinished = new Map<string, Interim>();
   /** When the caller fell silent, or the line opened: the agent's next sound is the reply to that. */
-  replyDueAt = 0;
+  replyDueAt: number | undefined;
   readonly cleanups: (() => void)[] = [];
   live: LiveState = {
     isAgentHere: false,
@@ -235,7 +233,7 @@ export class Call {
 
   #becomeLive(attempt: Attempt): void {
     this.#set({ name: "live", ...attempt.live });
-    attempt.replyDueAt ||= this.#now(attempt);
+    attempt.replyDueAt ??= this.#now(attempt);
     this.#record(attempt, this.#entry(attempt, "connected", {}));
     this.#watchSleep(attempt);
     this.#after(attempt, AGENT_ABSENT_MS, () => {
@@ -251,7 +249,6 @@ export class Call {
     if (!LOCAL_TYPES.has(message.type)) changes.isAgentHere = true;
     if (placed.say?.role === "agent") changes.speaker = placed.say.isFinal ? null : "agent";
     this.#change(attempt, changes);
-    if (placed.say) keepUnfinished(attempt.unfinished, placed.say, placed.interim);
     if (message.type === "speech_stopped") attempt.replyDueAt = this.#now(attempt);
 
     if (message.type === "reply_audible") this.#recordReply(attempt, message.data);
@@ -295,8 +292,11 @@ export class Call {
   #recordReply(attempt: Attempt, { ago_ms }: Data): void {
     const now = this.#now(attempt);
     const at_ms = Math.round(now - (typeof ago_ms === "number" ? ago_ms : 0));
-    const data: Data = { after_ms: Math.max(0, Math.round(at_ms - attempt.replyDueAt)) };
-    const turn = [...attempt.unfinished.values()].findLast(({ type }) => type === "response_text");
+    const data: Data = {};
+    if (attempt.replyDueAt !== undefined) {
+      data.after_ms = Math.max(0, Math.round(at_ms - attempt.replyDueAt));
+    }
+    const turn = attempt.timeline.unfinished.findLast(({ type }) => type === "response_text");
     if (turn?.data.turn_id !== undefined) data.turn_id = turn.data.turn_id;
     this.#record(attempt, { at_ms: Math.max(0, at_ms), type: "reply_audible", data });
   }
@@ -334,7 +334,7 @@ export class Call {
     attempt.isOver = true;
     this.#attempt = null;
     // Nobody will tell the end of these sentences any more: what was heard of them is all that the page has.
-    for (const { at_ms, type, data } of attempt.unfinished.values()) {
+    for (const { at_ms, type, data } of attempt.timeline.unfinished) {
       this.#record(attempt, { at_ms, type, data: { ...data, is_final: true, cut_by: cutBy } });
     }
     if (lastEntry) attempt.lastEntry = lastEntry;
@@ -383,13 +383,6 @@ export class Call {
     this.#state = state;
     this.#options.emit({ kind: "state", state });
   }
-}
-
-/** Keeps the newest text of a turn until its final one, unless it is empty. */
-function keepUnfinished(turns: Map<string, Interim>, { role, turn, text }: Say, interim?: Interim): void {
-  const key = `${role} ${turn}`;
-  if (interim && text.trim()) turns.set(key, interim);
-  else turns.delete(key);
 }
 
 function codeOf(error: unknown): FailureCode {

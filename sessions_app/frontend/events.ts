@@ -69,7 +69,14 @@ export class Timeline {
   /** Stretches of the caller's speech that no transcript has claimed yet. */
   #speech: Stretch[] = [];
   readonly #began = new Map<string, number>();
+  /** The newest text of each turn that is not complete, unless it is empty. */
+  readonly #unfinished = new Map<string, Interim>();
   readonly #unnamed = { caller: { count: 0, isOpen: false }, agent: { count: 0, isOpen: false } };
+
+  /** What is being said now, as far as it is known; the turn that began last comes last. */
+  get unfinished(): Interim[] {
+    return [...this.#unfinished.values()];
+  }
 
   /** `now`: milliseconds since the call's start at which the message arrived. */
   place(message: WireMessage, now: number): Placed {
@@ -80,7 +87,11 @@ export class Timeline {
       if (say.role === "caller" && say.isFinal) {
         this.#speech = this.#speech.filter((stretch) => stretch.stopped === undefined);
       }
-      if (!say.isFinal) return { interim: { at_ms: say.at_ms, type, data }, say };
+      const interim: Interim = { at_ms: say.at_ms, type, data };
+      const key = `${say.role} ${say.turn}`;
+      if (say.isFinal || !say.text.trim()) this.#unfinished.delete(key);
+      else this.#unfinished.set(key, interim);
+      if (!say.isFinal) return { interim, say };
       return { entry: entryOf(type, say.at_ms, data, timestamp), say };
     }
     const last = this.#speech.at(-1);

@@ -19,6 +19,8 @@ const INTERIM_RESERVE = 60;
 
 /** The server's last word: it takes nothing more from this page, by whatever door. */
 const FINAL: ReadonlySet<number> = new Set([4403, 4410, 4423, 4430]);
+/** Of these, the one after which frames that were under way may still have a place in the log. */
+const LOG_FULL = 4430;
 /** One of the two sides has a defect, so that repeating does not help for long. */
 const DEFECTS: ReadonlySet<number> = new Set([4400, 4409, 4413, 4431]);
 const MAX_DEFECTS = 3;
@@ -311,7 +313,7 @@ export class Relay {
     this.#close();
     if (DEFECTS.has(code)) return;
     this.#cancelLasting?.();
-    this.#options.unsent.forget();
+    if (code !== LOG_FULL) this.#options.unsent.forget();
     this.#stand({ refused: this.#refusal || NO_MORE });
   }
 

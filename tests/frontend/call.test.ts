@@ -411,6 +411,15 @@ test("the first sound of a reply is logged at its own time, with how long the ca
   );
 });
 
+test("a greeting that is heard before the line is open both ways has no wait to tell", async () => {
+  const it = setUp();
+  it.world.prepare = (session) => {
+    session.connecting = async () => session.tell("reply_audible", { ago_ms: 0 });
+  };
+  await it.call.start();
+  assert.deepEqual(it.entry("reply_audible")?.data, {});
+});
+
 test("an agent that is heard is there, though it has written nothing yet", async () => {
   const it = setUp();
   await it.call.start();

@@ -266,7 +266,6 @@ test("the site's last word ends the tries, is told to the caller, and leaves not
     [4403, "This call is not yours."],
     [4410, "The log of this call is closed."],
     [4423, "This call is reported by another page."],
-    [4430, "The log of this call is full."],
   ] as const) {
     const { clock, log, storage, door, relay, record, standings } = setUp();
     record("a");
@@ -283,6 +282,20 @@ test("the site's last word ends the tries, is told to the caller, and leaves not
     assert.equal(storage.length, 0);
     assert.equal(door.posts.length, 0);
   }
+});
+
+test("a full log is the last word too, except for what was under way and may have had a place in it", async (t) => {
+  t.mock.method(console, "warn", () => undefined);
+  const { clock, log, storage, door, record, standings, logged } = setUp();
+  record("last");
+  log.socket.open();
+  log.socket.tell({ type: "refused", code: "log_full", message: "The log is full." });
+  log.socket.drop(4430);
+  record("too late");
+  await clock.pass(60_000);
+  assert.deepEqual(standings, [{ refused: "The log is full." }]);
+  await postLeftovers(storage, door);
+  assert.deepEqual(logged(), ["last"]);
 });
 
 test("an older site gives no sentence with its last word; the page has one of its own", (t) => {
