@@ -24,6 +24,16 @@ FLAGS = [
 ]
 FAKE_DEVICES = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
+WATCH_TROUBLES = """() => {
+  const main = document.getElementById("talk");
+  const troubles = window.troubles = [];
+  let state = main.dataset.state;
+  new MutationObserver(() => {
+    if (main.classList.contains("troubled")) troubles.push(document.getElementById("status").textContent);
+    if (main.dataset.state !== state) troubles.push(state = main.dataset.state);
+  }).observe(main, { attributes: true });
+}"""
+
 
 @dataclass(frozen=True)
 class Said:
@@ -52,9 +62,17 @@ class Caller:
         self.main = page.locator("#talk")
         self.status = page.get_by_role("status")
         self.alert = page.get_by_role("alert")
+        self.standing = page.locator("#standing")
         self.start_button = page.get_by_role("button", name="Start talking")
         self.hang_up_button = page.get_by_role("button", name="Hang up")
         self.captions = page.get_by_role("log", name="Captions")
+
+    @property
+    def session(self) -> str:
+        """The site's id of the call that the page shows."""
+        session = self.main.get_attribute("data-session")
+        assert session, "the page shows no call"
+        return session
 
     def open(self) -> Caller:
         self.page.goto(self.url)
@@ -102,6 +120,17 @@ class Caller:
                 return replies[-1]
         raise AssertionError(f"no answer to {name!r} matches {until!r}: {replies}")
 
+    def ask_for(self, tool: str, name: str) -> None:
+        """Speak a sentence, and wait until the agent has asked for the tool; again, if it was misheard."""
+        for _ in range(3):
+            replies = self.turns("agent").count()
+            asked = self.tool(tool, "running")
+            self.say(name)
+            expect(asked.or_(self.turns("agent").nth(replies)).first).to_be_attached(timeout=PATIENCE_MS)
+            if asked.count():
+                return
+        raise AssertionError(f"{name!r} does not make the agent ask for {tool}: {self.turn_texts('agent')}")
+
     def turns(self, role: str, *, final: bool = True) -> Locator:
         state = '[data-final="true"]' if final else ""
         return self.captions.locator(f'li[data-role="{role}"]{state}')
@@ -113,6 +142,11 @@ class Caller:
         """Wait for so many complete turns of "caller" or "agent", and for an agent that has said its say."""
         expect(self.turns(role).nth(at_least - 1)).to_be_attached(timeout=PATIENCE_MS)
 
+    def expect_speaking(self, role: str, turn: int) -> None:
+        """Wait for a few words of a party's turn, counted from 1: they are in step with the voice."""
+        words = self.turns(role, final=False).nth(turn - 1).locator("[data-text]")
+        expect(words).to_have_text(re.compile(r"(\S+\s+){3}"), timeout=PATIENCE_MS)
+
     def expect_said(self, role: str, pattern: str) -> None:
         """Wait for a complete turn whose text matches `pattern` (case ignored)."""
         wanted = self.turns(role).filter(has_text=re.compile(pattern, re.IGNORECASE))
@@ -120,6 +154,13 @@ class Caller:
 
     def tool(self, name: str, state: str = "done") -> Locator:
         return self.page.locator(f'li[data-tool="{name}"][data-state="{state}"]')
+
+    def watch_troubles(self) -> None:
+        """From now on, `troubles` notes each change of the call's state, and each trouble of its line."""
+        self.page.evaluate(WATCH_TROUBLES)
+
+    def troubles(self) -> list[str]:
+        return list(self.page.evaluate("() => window.troubles"))
 
     def heard(self) -> Sound:
         """All that the page has played so far."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 from playwright.sync_api import Page
 
+from tests.e2e.caller import Caller
 from tests.e2e.servers import Site
+
+ENDS = ("hang_up", "session_ended", "disconnected", "call_failed")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,36 @@ def session_state(site: Site, session: str) -> tuple[str, str]:
             "SELECT state, end_reason FROM sessions_app_voicesession WHERE id = ?", [session.replace("-", "")]
         ).fetchone()
     return (found[0], found[1])
+
+
+def texts(rows: Iterable[Row], role: str) -> list[str]:
+    """What "caller" or "agent" said in these rows, as far as a word of it was heard."""
+    kind, key = {"caller": ("input_audio_transcript", "transcript"), "agent": ("response_text", "text")}[role]
+    found = [row.data[key].strip() for row in rows if row.type == kind]
+    return [text for text in found if text]
+
+
+def expect_whole(caller: Caller, site: Site, session: str) -> list[Row]:
+    """Wait for the end of a call that the caller has hung up: its log has everything that the page showed.
+
+    Each once, in the page's order, under the numbers 1, 2, 3 …; and the page keeps nothing back.
+    Returns the browser's rows.
+    """
+    wait_until(caller.page, lambda: session_state(site, session) == ("ended", "hang_up"), "the end is logged")
+    logged = browser_rows(site, session)
+    assert [row.seq for row in logged] == list(range(1, len(logged) + 1))
+    assert [row.type for row in logged if row.type in ENDS] == ["hang_up"]
+    assert logged[-1].type == "hang_up"
+    for role in ("caller", "agent"):
+        assert texts(logged, role) == caller.turn_texts(role)
+    wait_until(caller.page, lambda: unsent(caller.page) == [], "all is acknowledged")
+    return logged
+
+
+def unsent(page: Page) -> list[str]:
+    """The keys of the frames that a page keeps, as nobody has said that they are stored."""
+    keys: list[str] = page.evaluate("() => Object.keys(sessionStorage)")
+    return [key for key in keys if ".unsent." in key]
 
 
 def wait_until(page: Page, condition: Callable[[], bool], what: str, timeout_ms: int = 30_000) -> None:
