@@ -252,6 +252,6 @@ test("cuts, losses, repeats, restarts, reloads and closed tabs leave the log who
       assert.equal(world.storage.length, 0);
       assert.deepEqual(world.site.complaints, []);
     }),
-    { numRuns: 1_000 },
+    { numRuns: 500 },
   );
 });
