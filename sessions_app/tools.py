@@ -147,12 +147,14 @@ def _is_too_late(run: ToolRun, deadline: datetime) -> bool:
 
 def _earlier_output(run: ToolRun) -> str:
     deadline = run.started_at + timedelta(seconds=LIMIT_S + 2)
+    pause_s = 0.05
     while run.finished_at is None:
         if timezone.now() > deadline:  # whoever ran it died in the middle
             run.finish(error_output(f"{run.name} was interrupted.", "interrupted"), is_error=True)
         else:
             close_old_connections()  # as in run
-            clock.sleep(0.05)
+            clock.sleep(pause_s)
+            pause_s = min(0.5, pause_s * 2)
         run.refresh_from_db()
     return run.output
 
