@@ -21,14 +21,14 @@ QUICK := $(foreach noun,concierge slots spoken,tests/sandbox/test_$(noun).py)
 
 FRONTEND := $(shell find sessions_app/frontend -name '*.ts')
 
-.PHONY: run test check unit pictures sandbox-tests e2e bench fix clean bundle lint
+.PHONY: run test check unit postgresql chaos pictures sandbox-tests e2e bench fix clean bundle lint
 
 run: .venv/.installed static/dist/.built
 	@python run.py
 
 # The end-to-end tests are a pytest call of their own: Playwright leaves an event loop running, which
 # async Django tests in the same process cannot bear.
-test: check sandbox-tests e2e
+test: check postgresql chaos sandbox-tests e2e
 
 check: lint unit
 
@@ -43,6 +43,13 @@ lint: .venv/.installed node_modules/.installed
 unit: .venv/.installed node_modules/.installed
 	npm run --silent test
 	python -m pytest -q tests/site tests/test_documents.py $(QUICK)
+
+# The site's tests once more, on a PostgreSQL server of their own; skipped where there is none.
+postgresql: .venv/.installed
+	python -m tests.postgres run -- python -m pytest -q tests/site
+
+chaos: .venv/.installed
+	python -m pytest -q tests/chaos
 
 sandbox-tests: .venv/.installed
 	python -m pytest -q tests/sandbox $(QUICK:%=--ignore=%)

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
-from bench import call, page, relay
+from bench import call, chaos, page, relay
 from bench.figures import Figure, table
 
-BENCHMARKS = {"call": call.measure, "page": page.measure, "relay": relay.measure}
+BENCHMARKS = {
+    "call": call.measure,
+    "chaos": chaos.measure,
+    "page": page.measure,
+    "relay": relay.measure,
+}
 
 
 def main() -> None:
@@ -18,7 +24,8 @@ def main() -> None:
     parser.add_argument(
         "name",
         choices=BENCHMARKS,
-        help="call: a caller's waits; page: what a browser loads; relay: the way into the log under load",
+        help="call: a caller's waits; page: what a browser loads; relay: the way into the log under load; "
+        "chaos: what the log holds after the servers were hurt",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout instead of a table")
     parser.add_argument("--calls", type=int, default=12, help="call: how many calls (default 12)")
@@ -26,9 +33,14 @@ def main() -> None:
     parser.add_argument(
         "--seconds", type=float, default=3, help="relay: how long each measurement of a round is (default 3)"
     )
+    parser.add_argument("--minutes", type=float, default=1, help="chaos: how long in all (default 1)")
+    parser.add_argument("--database", choices=[*chaos.DATABASES, "both"], default="both", help="chaos: which")
+    parser.add_argument("--seed", type=int, help="chaos: of the choices; a random one is printed")
     arguments = parser.parse_args()
     figures: list[Figure] = BENCHMARKS[arguments.name](arguments)
     print(json.dumps({f.name: f.value for f in figures}) if arguments.json else table(figures))
+    if any(figure.is_broken for figure in figures):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

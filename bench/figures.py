@@ -17,6 +17,11 @@ class Figure:
     at_least: float | None = None
 
     @property
+    def is_broken(self) -> bool:
+        """A goal of 0 is a promise, which no slow machine excuses."""
+        return self.goal == 0 and self.value > 0
+
+    @property
     def verdict(self) -> str:
         """`<= 25 met`, `>= 1.5 MISSED`, or "" where nothing is promised."""
         if self.goal is not None:

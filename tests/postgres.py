@@ -55,6 +55,7 @@ class Postgres:
 
     binaries: Path
     folder: Path
+    options: tuple[str, ...] = ()
     process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def url(self, name: str = "voicedemo") -> str:
@@ -65,10 +66,25 @@ class Postgres:
         return self._url(name)
 
     def start(self) -> None:
-        """Start, and wait until it takes connections; after a crash that includes its recovery."""
+        """Start unless it runs, and wait until it takes connections; after a crash it recovers first."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            if self.process is None or self.process.poll() is not None:
+                self.process = self._spawn()
+            try:
+                psycopg.connect(self._url("postgres"), connect_timeout=5).close()
+                return
+            except psycopg.OperationalError as error:
+                if time.monotonic() > deadline:
+                    log = self.log.read_text(errors="replace")
+                    raise RuntimeError(f"PostgreSQL did not start ({error}):\n{log}") from error
+                time.sleep(0.1)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
         words = ["-D", str(self.folder / "data"), "-k", str(self.folder), "-c", "listen_addresses="]
+        words += [word for option in self.options for word in ("-c", option)]
         with self.log.open("ab") as output:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [str(self.binaries / "postgres"), *words],
                 stdout=output,
                 stderr=output,
@@ -76,16 +92,6 @@ class Postgres:
                 start_new_session=True,
                 **_as_somebody(self.folder),
             )
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                psycopg.connect(self._url("postgres"), connect_timeout=5).close()
-                return
-            except psycopg.OperationalError as error:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    log = self.log.read_text(errors="replace")
-                    raise RuntimeError(f"PostgreSQL did not start ({error}):\n{log}") from error
-                time.sleep(0.05)
 
     def crash(self) -> None:
         """As `pg_ctl stop -m immediate` does: nothing more is written, the next start recovers by the WAL."""
@@ -115,8 +121,8 @@ class Postgres:
 
 
 @contextmanager
-def start(folder: Path) -> Iterator[Postgres]:
-    """Make and run a server whose data, socket and log are in `folder`.
+def start(folder: Path, *options: str) -> Iterator[Postgres]:
+    """Make and run a server whose data, socket and log are in `folder`. `options` as in postgresql.conf.
 
     Raises RuntimeError, with a sentence, where there are no binaries or it does not start.
     """
@@ -136,7 +142,7 @@ def start(folder: Path) -> Iterator[Postgres]:
     )
     if made.returncode:
         raise RuntimeError(f"initdb failed:\n{made.stdout}{made.stderr}")
-    server = Postgres(binaries, folder)
+    server = Postgres(binaries, folder, options)
     try:
         server.start()
         yield server
