@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import httpx
@@ -31,7 +32,8 @@ def test_outsider_cannot_open_anothers_socket(caller: Caller, new_context: NewCo
     outsider.goto(site.url)
     socket = site.url.replace("http", "ws") + f"/ws/sessions/{session}/"
     result = outsider.evaluate(OPEN_SOCKET, socket)
-    assert result == {"code": 4403, "got": []}
+    assert result["code"] == 4403
+    assert [json.loads(message)["code"] for message in result["got"]] == ["not_yours"]
     watching = outsider.evaluate(OPEN_SOCKET, socket.replace("/ws/sessions/", "/ws/transcripts/"))
     assert watching == {"code": 4403, "got": []}
     assert browser_rows(site, session)[: len(before)] == before
