@@ -57,12 +57,13 @@ def texts(rows: Iterable[Row], role: str) -> list[str]:
     return [text for text in found if text]
 
 
-def expect_whole(caller: Caller, site: Site, session: str) -> list[Row]:
+def expect_whole(caller: Caller, site: Site) -> list[Row]:
     """Wait for the end of a call that the caller has hung up: its log has everything that the page showed.
 
     Each once, in the page's order, under the numbers 1, 2, 3 …; and the page keeps nothing back.
     Returns the browser's rows.
     """
+    session = caller.session
     wait_until(caller.page, lambda: session_state(site, session) == ("ended", "hang_up"), "the end is logged")
     logged = browser_rows(site, session)
     assert [row.seq for row in logged] == list(range(1, len(logged) + 1))

@@ -1,20 +1,17 @@
-"""The way into the log: cut and mended, and closed in mid-call."""
+"""The way into the log: cut and mended, closed in mid-sentence, and taken by two tabs."""
 
 from __future__ import annotations
 
 import json
+from typing import Literal
 
-from playwright.sync_api import Page, WebSocketRoute, expect
+import pytest
+from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
 from tests.e2e.caller import Caller
-from tests.e2e.record import browser_rows, session_state, wait_until
+from tests.e2e.ear import likeness
+from tests.e2e.record import browser_rows, expect_whole, session_state, texts, unsent, wait_until
 from tests.e2e.servers import Site
-
-
-def session_of(caller: Caller) -> str:
-    session = caller.main.get_attribute("data-session")
-    assert session
-    return session
 
 
 class Cable:
@@ -48,17 +45,20 @@ class Cable:
         self.down = False
 
 
-def test_events_of_a_cut_socket_are_each_logged_once(caller: Caller, site: Site) -> None:
+def test_events_of_a_cut_socket_are_each_logged_once_and_in_the_order_of_the_talk(
+    caller: Caller, site: Site
+) -> None:
     cable = Cable(caller.page)
     caller.call()
-    session = session_of(caller)
     caller.ask("weather")
     cable.cut()
     before = max(cable.sent)
     # Asked while the way into the log is down: only the media path carries it.
     caller.ask("hello")
     wait_until(
-        caller.page, lambda: len(browser_rows(site, session)) <= before, "nothing arrives while it is cut"
+        caller.page,
+        lambda: len(browser_rows(site, caller.session)) <= before,
+        "nothing arrives while it is cut",
     )
     cable.mend()
     wait_until(
@@ -66,27 +66,76 @@ def test_events_of_a_cut_socket_are_each_logged_once(caller: Caller, site: Site)
     )
     caller.ask("time")
     caller.hang_up()
-    wait_until(
-        caller.page, lambda: session_state(site, session) == ("ended", "hang_up"), "the call's end is logged"
-    )
 
+    logged = expect_whole(caller, site)
+    assert cable.sent == {row.seq for row in logged}
+    newest = {row.type: row for row in logged}
+    question, answer = newest["input_audio_transcript"], newest["response_text"]
+    stopped, audible = newest["speech_stopped"], newest["reply_audible"]
+    assert question.at_ms in [row.at_ms for row in logged if row.type == "speech_started"]
+    assert question.at_ms < stopped.at_ms < audible.at_ms
+    assert question.at_ms < answer.at_ms
+    assert audible.data["after_ms"] == pytest.approx(audible.at_ms - stopped.at_ms, abs=1)
+
+
+@pytest.mark.parametrize("speaker", ["agent", "caller"])
+def test_tab_closed_in_mid_sentence_leaves_what_was_heard_of_it(
+    speaker: Literal["agent", "caller"], caller: Caller, site: Site, staff: Page
+) -> None:
+    cable = Cable(caller.page)
+    caller.call()
+    session = caller.session
+    caller.say("long_question", to_the_end=speaker == "agent")
+    number = {"agent": 2, "caller": 1}[speaker]
+    caller.expect_speaking(speaker, number)
+    # Now only a request that outlives the page can bring the rest.
+    cable.cut()
+    heard = caller.turns(speaker, final=False).nth(number - 1).locator("[data-text]").inner_text()
+    caller.page.close(run_before_unload=True)
+
+    wait_until(
+        staff, lambda: session_state(site, session) == ("ended", "hang_up"), "the session ends with its tab"
+    )
     logged = browser_rows(site, session)
     assert [row.seq for row in logged] == list(range(1, len(logged) + 1))
-    assert cable.sent == {row.seq for row in logged}
-    said = [row.data["transcript"] for row in logged if row.type == "input_audio_transcript"]
-    shown = caller.turn_texts("caller")
-    assert said == shown
-    spoken = [row.data["text"] for row in logged if row.type == "response_text"]
-    assert [text.strip() for text in spoken if text.strip()] == caller.turn_texts("agent")
+    *_, cut, end = logged
+    assert (end.type, end.data) == ("hang_up", {"by": "page_closed"})
+    assert cut.data["cut_by"] == "page_closed"
+    # Meanwhile more words were heard, and the recogniser may have thought better of the last one.
+    assert likeness(heard, texts([cut], speaker)[0]) >= 0.7
 
 
-def test_closing_the_tab_keeps_the_log_and_ends_the_session(caller: Caller, site: Site, staff: Page) -> None:
+def test_second_tab_on_a_call_is_refused_with_a_sentence_and_the_first_goes_on(
+    caller: Caller, site: Site
+) -> None:
+    cable = Cable(caller.page)
     caller.call()
-    session = session_of(caller)
+    cable.cut()
     answer = caller.ask("hello")
-    caller.page.close(run_before_unload=True)
-    wait_until(staff, lambda: session_state(site, session)[0] == "ended", "the session ends with its tab")
-    texts = [row.data["text"] for row in browser_rows(site, session) if row.type == "response_text"]
-    assert answer in [text.strip() for text in texts]
-    staff.goto(f"{site.url}/admin/sessions_app/voicesession/{session}/change/")
-    expect(staff.locator("#transcript")).to_contain_text(answer)
+
+    with caller.page.expect_popup() as opened:
+        caller.page.evaluate("() => void open(location.href)")
+    second = Caller(opened.value, site.url)
+    # It has a copy of the first one's storage, and posts what is kept there: the first will do so, too.
+    wait_until(
+        second.page,
+        lambda: answer in texts(browser_rows(site, caller.session), "agent"),
+        "the second tab brings what the first one could not",
+    )
+    assert unsent(caller.page) != []
+
+    def take_for_its_own(route: Route) -> None:
+        mine = route.fetch()
+        of_first = {"session": caller.session, "relay_url": f"/ws/sessions/{caller.session}/"}
+        route.fulfill(response=mine, json={**mine.json(), **of_first})
+
+    second.page.route("**/sessions/", take_for_its_own)
+    second.start()
+    second.expect_state("live")
+    expect(second.standing).to_have_text("This call is open in another tab, which keeps its transcript.")
+    second.hang_up()
+
+    cable.mend()
+    caller.ask("time", until="tokyo")
+    caller.hang_up()
+    expect_whole(caller, site)

@@ -6,12 +6,12 @@ import signal
 from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Error, expect
 
 from tests.e2e.caller import PATIENCE_MS, Caller
 from tests.e2e.conftest import NewContext, Watch
 from tests.e2e.ear import likeness
-from tests.e2e.record import browser_rows, expect_whole, texts, wait_until
+from tests.e2e.record import browser_rows, expect_whole, session_state, texts, unsent, wait_until
 from tests.e2e.servers import Site
 
 
@@ -69,7 +69,7 @@ def test_killed_server_stops_neither_the_call_nor_its_log(caller: Caller, own_si
     caller.ask("time", until="tokyo")
     assert caller.troubles() == []
     caller.hang_up()
-    expect_whole(caller, own_site, caller.session)
+    expect_whole(caller, own_site)
 
 
 def test_restarted_server_answers_for_its_tool_and_misses_nothing(caller: Caller, own_site: Site) -> None:
@@ -93,4 +93,33 @@ def test_restarted_server_answers_for_its_tool_and_misses_nothing(caller: Caller
     caller.ask("time", until="tokyo")
     assert caller.troubles() == []
     caller.hang_up()
-    expect_whole(caller, own_site, caller.session)
+    expect_whole(caller, own_site)
+
+
+def test_page_reloaded_while_the_server_is_away_brings_its_leftovers(
+    caller: Caller, own_site: Site, watch: Watch
+) -> None:
+    watch.allow(r"Failed to load resource: net::ERR_CONNECTION_REFUSED")
+    session = caller.session
+    caller.say("long_question")
+    caller.expect_speaking("agent", 2)
+    own_site.release_port()
+    own_site.end(signal.SIGKILL)
+    logged = len(browser_rows(own_site, session))
+    with pytest.raises(Error, match="ERR_CONNECTION_REFUSED"):
+        caller.page.reload()
+    own_site.start()
+    caller.open()  # Playwright does not reload the browser's own error page
+    wait_until(
+        caller.page,
+        lambda: session_state(own_site, session) == ("ended", "hang_up"),
+        "the call that the reload has ended is over for the log, too",
+    )
+    rows = browser_rows(own_site, session)
+    assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+    assert [row.data.get("cut_by") for row in rows[logged:] if row.type == "response_text"] == ["page_closed"]
+    assert (rows[-1].type, rows[-1].data) == ("hang_up", {"by": "page_closed"})
+    wait_until(caller.page, lambda: unsent(caller.page) == [], "nothing is left over")
+
+    caller.call().hang_up()
+    expect_whole(caller, own_site)
