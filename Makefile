@@ -46,7 +46,8 @@ unit: .venv/.installed node_modules/.installed
 
 # The site's tests once more, on a PostgreSQL server of their own; skipped where there is none.
 postgresql: .venv/.installed
-	python -m tests.postgres run -- python -m pytest -q tests/site
+	@# --reuse-db: the database goes with the server. To drop it, no thread may still be connected.
+	python -m tests.postgres run -- python -m pytest -q --reuse-db tests/site
 
 chaos: .venv/.installed
 	python -m pytest -q tests/chaos

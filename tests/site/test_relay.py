@@ -581,15 +581,24 @@ class SecondDoorTests(TransactionTestCase):
 
     def test_insert_reports_a_row_that_the_database_refuses(self) -> None:
         """A row that is not stored must never be acknowledged, whatever the reason."""
+        table = "sessions_app_sessionevent"
+        refuse, allow = {
+            "sqlite": (
+                f"CREATE TRIGGER no BEFORE INSERT ON {table} WHEN new.seq = 2 "
+                "BEGIN SELECT RAISE(ABORT, 'no'); END",
+                "DROP TRIGGER no",
+            ),
+            "postgresql": (
+                f"ALTER TABLE {table} ADD CONSTRAINT no CHECK (seq <> 2)",
+                f"ALTER TABLE {table} DROP CONSTRAINT no",
+            ),
+        }[connection.vendor]
         with connection.cursor() as cursor:
-            cursor.execute(
-                "CREATE TRIGGER refuse BEFORE INSERT ON sessions_app_sessionevent WHEN new.seq = 2 "
-                "BEGIN SELECT RAISE(ABORT, 'no'); END"
-            )
+            cursor.execute(refuse)
         try:
             with pytest.raises(IntegrityError):
                 self.post({"frames": [frame(1), frame(2)]})
         finally:
             with connection.cursor() as cursor:
-                cursor.execute("DROP TRIGGER refuse")
+                cursor.execute(allow)
         assert not SessionEvent.objects.exists()
