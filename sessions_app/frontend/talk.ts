@@ -105,7 +105,7 @@ function loadSdk(): Promise<() => VoiceSession> {
 }
 
 addEventListener("pagehide", () => {
-  call.hangUp("page_closed"); // the media room leaves on this event too; a page that comes back starts anew
+  call.hangUp("page_closed"); // the session leaves on this event too; a page that comes back starts anew
   // The newest call first, should there be more than browsers let a page leave behind.
   for (const relay of [...relays.values()].reverse()) relay.leave();
 });

@@ -12,9 +12,14 @@ import {
 } from "livekit-client";
 import { type SessionOptions, WebRTCSession } from "../../sessions_app/frontend/vatel-sdk";
 
+/** Hears of the page's own end. */
+export const page = new EventTarget();
+
 Object.assign(globalThis, {
   RTCPeerConnection: class {},
   MediaStream: class {},
+  addEventListener: page.addEventListener.bind(page),
+  removeEventListener: page.removeEventListener.bind(page),
 });
 
 /** The token and address of the tests: no error may quote them. */

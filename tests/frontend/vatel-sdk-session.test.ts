@@ -14,7 +14,7 @@ import {
   PLAYBACK_SETTLE_MS,
   SIGNALLING_LIMIT_MS,
 } from "../../sessions_app/frontend/vatel-sdk/connection";
-import { Call, FakeContainer, FakeVoice, settled, TOKEN, URL_ } from "./vatel-sdk-room";
+import { Call, FakeContainer, FakeVoice, page, settled, TOKEN, URL_ } from "./vatel-sdk-room";
 
 const TIMERS = { apis: ["setTimeout" as const] };
 
@@ -94,6 +94,14 @@ test("a connect right after a hang-up waits until the old call is closed", async
   call.room.admit();
   await Promise.all([leaving, connecting]);
   assert.equal(call.session.connectionState, ConnectionState.Connected);
+});
+
+test("a page that goes away leaves its call", async () => {
+  const call = new Call();
+  await call.begin();
+  page.dispatchEvent(new Event("pagehide"));
+  assert.equal(call.session.connectionState, ConnectionState.Disconnected);
+  assert.equal(call.room.disconnects, 1);
 });
 
 test("a handler of disconnected can connect again at once", async () => {

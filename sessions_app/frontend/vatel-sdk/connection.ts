@@ -40,7 +40,8 @@ export const PLAYBACK_SETTLE_MS = 200;
 const ROOM_OPTIONS: RoomOptions = {
   adaptiveStream: false,
   dynacast: false,
-  disconnectOnPageLeave: true,
+  // It would leave at `beforeunload`, too; but a page may stay after that: the next one never comes, or is a download.
+  disconnectOnPageLeave: false,
   stopLocalTrackOnUnpublish: true,
   // In bytes, of which a UTF-16 unit takes up to three.
   dataStream: { maxPayloadByteLength: 3 * MAX_MESSAGE_LENGTH },
@@ -75,6 +76,7 @@ export class Connection {
   #agentWasHere = false;
   #agentLeft = false;
   #dropped = 0;
+  readonly #pageHidden = () => void this.leave();
   #limit: ReturnType<typeof setTimeout> | undefined;
   #farewell: ReturnType<typeof setTimeout> | undefined;
   #settling: ReturnType<typeof setTimeout> | undefined;
@@ -197,6 +199,7 @@ export class Connection {
 
   #listen(): void {
     const room = this.#room;
+    addEventListener("pagehide", this.#pageHidden);
     // Before connecting: messages that find no handler are lost.
     room.registerTextStreamHandler(WEBRTC_MESSAGES_TOPIC, (stream) => this.#inbox.receive(stream));
     room
@@ -265,6 +268,7 @@ export class Connection {
   /** Microphone and loudspeaker stop at once, whatever the network makes of the good-bye. */
   #letGo(): void {
     for (const timer of [this.#limit, this.#farewell, this.#settling]) clearTimeout(timer);
+    removeEventListener("pagehide", this.#pageHidden);
     this.microphone.close();
     this.#ear.close();
     for (const element of this.#voices.values()) element.remove();
