@@ -108,8 +108,9 @@ def test_page_reloaded_while_the_server_is_away_brings_its_leftovers(
     logged = len(browser_rows(own_site, session))
     with pytest.raises(Error, match="ERR_CONNECTION_REFUSED"):
         caller.page.reload()
+    caller.page.wait_for_url("chrome-error://**")  # the browser's own page, in the same tab
     own_site.start()
-    caller.open()  # Playwright does not reload the browser's own error page
+    caller.open()
     wait_until(
         caller.page,
         lambda: session_state(own_site, session) == ("ended", "hang_up"),
