@@ -1,17 +1,23 @@
 """What staff see, all of it read-only: calls, bookings, and the transcript of a call, its change page."""
 
-from datetime import datetime, timedelta
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, F, OuterRef, QuerySet, Subquery
+from django.db.models import CharField, Count, F, OuterRef, QuerySet, Subquery, Value
 from django.db.models.fields.json import KT
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Cast, Coalesce, Concat
 from django.forms import Media
 from django.forms.widgets import Script
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBadRequest,
+    HttpResponseNotAllowed,
+    HttpResponseRedirect,
+)
 from django.template.loader import render_to_string
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
@@ -19,10 +25,13 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
-from django.utils.timesince import timesince
 
+from sessions_app.comparison import TURNS
 from sessions_app.models import Booking, SessionEvent, VoiceSession
-from sessions_app.transcript import CONTEXT, TURNS, changed_by, clock, lines, moved_cursor, parse_cursor
+from sessions_app.moments import moment
+from sessions_app.proof_display import ProofFilter, badge, headline, mark, platform_facts, sentences
+from sessions_app.reconcile import NotProvableError, prove
+from sessions_app.transcript import CONTEXT, changed_by, clock, lines, moved_cursor, parse_cursor
 
 STATES = {"created": "Not started", "live": "In progress", "ended": "Ended"}
 """The change page's words until its script knows better: "Live" is for a page that is."""
@@ -45,19 +54,6 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # its paramete
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-
-def moment(at: datetime) -> SafeString:
-    """How long ago, and when."""
-    ago = timezone.now() - at
-    words = "just now" if ago < timedelta(minutes=1) else f"{timesince(at, depth=1)} ago"
-    local = timezone.localtime(at)
-    return format_html(
-        '<time class="call-moment" datetime="{}"><span>{}</span> <span>{}</span></time>',
-        local.isoformat(timespec="seconds"),
-        words,
-        date_format(local, "j M Y, H:i"),
-    )
 
 
 def length_of(session: VoiceSession) -> str | SafeString:
@@ -90,8 +86,8 @@ class ListedSession(Protocol):
 
 @admin.register(VoiceSession)
 class VoiceSessionAdmin(ReadOnlyAdmin):
-    list_display = ("status", "started", "agent", "length", "turns", "last_words")
-    list_filter = ("state", "agent_name", "end_reason", "created_at")
+    list_display = ("status", "started", "agent", "length", "turns", "proof_state", "last_words")
+    list_filter = (ProofFilter, "state", "agent_name", "end_reason", "created_at")
     search_fields = ("id", "call_id")
     search_help_text = "Number of a session or of a call on the platform, whole or in part"
 
@@ -105,10 +101,14 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
             .filter(words__gt="")
             .order_by("-at_ms", "-source", "-seq")
         )
-        number = turns.order_by().values("session").annotate(number=Count("pk")).values("number")
+        # What several rows tell of one turn (its parts, or the two sides' words) is one turn.
+        turn = Concat("type", Value(" "), Coalesce(KT("data__turn_id"), Cast("pk", CharField())))
+        number = (
+            turns.order_by().values("session").annotate(number=Count(turn, distinct=True)).values("number")
+        )
         sessions: QuerySet[VoiceSession] = super().get_queryset(request)
         return sessions.annotate(
-            turn_count=Coalesce(Subquery(number), 0),
+            turn_count=Coalesce(Subquery(number.values("number")), 0),
             last_text=Subquery(spoken.values("words")[:1]),
             last_type=Subquery(spoken.values("type")[:1]),
         )
@@ -138,6 +138,10 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
     def turns(self, session: ListedSession) -> int:
         return session.turn_count
 
+    @admin.display(description="Proof", ordering="proof")
+    def proof_state(self, session: VoiceSession) -> SafeString | None:
+        return badge(session)
+
     @admin.display(description="Last words")
     def last_words(self, session: ListedSession) -> SafeString | None:
         if not session.last_text:
@@ -154,7 +158,34 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
             self.admin_site.admin_view(self.events_view),
             name="sessions_app_voicesession_events",
         )
-        return [events, *super().get_urls()]
+        compare = path(
+            "<uuid:object_id>/change/compare/",
+            self.admin_site.admin_view(self.compare_view),
+            name="sessions_app_voicesession_compare",
+        )
+        return [events, compare, *super().get_urls()]
+
+    def may_compare(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("sessions_app.change_voicesession"))
+
+    def compare_view(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
+        """Compares the call with the platform's record, now."""
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        session = self.get_object(request, str(object_id))
+        if not self.has_view_permission(request, session) or not self.may_compare(request):
+            raise PermissionDenied
+        if session is None:
+            raise Http404("There is no such call.")
+        try:
+            prove(session)
+        except NotProvableError as trouble:
+            messages.error(request, f"The call could not be compared. {trouble}")
+        else:
+            is_good = session.proof in (VoiceSession.Proof.COMPLETE, VoiceSession.Proof.RECOVERED)
+            tell = messages.success if is_good else messages.warning
+            tell(request, f"Compared. {' '.join(sentences(session))}")
+        return HttpResponseRedirect(reverse("admin:sessions_app_voicesession_change", args=[session.pk]))
 
     def events_view(self, request: HttpRequest, object_id: UUID) -> HttpResponse:
         """The lines after ?after=browser:12,server:1, and those which a new one has changed."""
@@ -174,7 +205,7 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
         html = render_to_string(
             "sessions_app/_event_rows.html", {"lines": lines([*changed_by(new, context), *new], context)}
         )
-        headers = {"X-Cursor": moved_cursor(after, new), "X-State": session.state}
+        headers = {"X-Cursor": moved_cursor(after, new), "X-State": session.state, "X-Proof": mark(session)}
         return HttpResponse(html, headers=headers)
 
     def render_change_form(
@@ -194,6 +225,13 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
             "title": f"Call with {obj.agent_name}",
             "state": STATES[obj.state],
             "call_facts": self.call_facts(obj),
+            "proof": headline(obj),
+            "proof_mark": mark(obj),
+            "proof_sentences": sentences(obj),
+            "platform_facts": platform_facts(obj),
+            "compare_url": reverse("admin:sessions_app_voicesession_compare", args=[obj.pk])
+            if obj.state == VoiceSession.State.ENDED and obj.call_id and self.may_compare(request)
+            else "",
             "lines": lines(events, events),
             "cursor": moved_cursor({}, events),
             "events_url": reverse("admin:sessions_app_voicesession_events", args=[obj.pk]),

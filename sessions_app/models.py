@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 
 from django.conf import settings
 from django.db import connection, models, transaction
-from django.db.models import Q
+from django.db.models import F, OuterRef, Q, Subquery
 from django.utils import timezone
 
 LIVE_S = 90
@@ -17,6 +17,15 @@ SEEN_S = 15
 """A page moves last_seen_at at most this often, so that a busy call does not rewrite it for each event."""
 
 MAX_CALLS_PER_VISITOR = 3
+
+FIRST_LOOK = timedelta(seconds=5)
+"""After a call's end: by then the platform has most likely written its record."""
+
+LEFTOVERS = timedelta(hours=25)
+"""After a call's end: a day for its page to bring what it could not report before, an hour to notice it."""
+
+OVERLAP = timedelta(seconds=3)
+"""A line's `recorded_at` is taken before its transaction, which a comparison may not have seen yet."""
 
 PLACES_LOCK = 0x766F696365
 """The advisory lock of whoever takes a place; any number that nothing else in this database uses."""
@@ -42,6 +51,23 @@ class VoiceSessionQuerySet(models.QuerySet["VoiceSession"]):
     def touch(self, at: datetime) -> None:
         """Their pages were heard of; without effect after a call's end."""
         self.exclude(state="ended").update(last_seen_at=at)
+
+    def to_prove(self, at: datetime) -> Self:
+        """Ended calls that are to be compared with the platform's record now, the longest waiting first.
+
+        Those whose time has come; those that were never looked at (of before there was a proof); and those
+        whose page has reported more since.
+        """
+        ended = self.filter(state="ended")
+        reported = SessionEvent.objects.filter(session=OuterRef("pk"), source="browser").order_by("-seq")
+        told_more = ended.filter(ended_at__gt=at - LEFTOVERS, proved_at__lt=at, prove_at=None).exclude(
+            call_id=""
+        )
+        told_more = told_more.annotate(told_at=Subquery(reported.values("recorded_at")[:1]))
+        told_more = told_more.filter(told_at__gt=F("proved_at") - OVERLAP)
+        return ended.filter(
+            Q(prove_at__lte=at) | Q(prove_at=None, proof="") | Q(pk__in=told_more.values("pk"))
+        ).order_by("prove_at", "created_at")
 
     def open(
         self, *, visitor: str, agent_id: uuid.UUID, agent_name: str, user_id: int | None
@@ -170,7 +196,8 @@ class VoiceSession(models.Model):
 
     def set_call(self, call_id: str) -> None:
         """Keeps the platform's id of this call; the first one stays."""
-        self._change(Q(call_id=""), call_id=call_id)
+        if self._change(Q(call_id=""), call_id=call_id):
+            self._plan_proof()  # a page may bring it when the call is over
 
     def mark_live(self, at: datetime) -> None:
         """The call is on; without effect when it is on already, or over."""
@@ -180,13 +207,75 @@ class VoiceSession(models.Model):
         """The call is over; the first end wins."""
         if self.started_at is not None:
             at = max(at, self.started_at)
-        self._change(~Q(state=self.State.ENDED), state=self.State.ENDED, end_reason=reason, ended_at=at)
+        ended: dict[str, Any] = {"state": self.State.ENDED, "end_reason": reason, "ended_at": at}
+        if self._change(~Q(state=self.State.ENDED), **ended):
+            self._plan_proof()
 
-    def _change(self, condition: Q, **values: Any) -> None:
+    @property
+    def no_call_because(self) -> str:
+        """Why there is nothing to compare a call with which nobody has named."""
+        if self.started_at is None:
+            return "The call never began."
+        return "The browser never named the call on the platform."
+
+    def _plan_proof(self) -> None:
+        is_over = Q(state=self.State.ENDED)
+        at = timezone.now() + FIRST_LOOK
+        self._change(is_over & ~Q(call_id=""), proof="", unproved_because="", prove_at=at, prove_tries=0)
+        nothing = {"proof": self.Proof.UNVERIFIED, "unproved_because": self.no_call_because}
+        self._change(is_over & Q(call_id=""), prove_at=None, **nothing)
+
+    def lock(self) -> None:
+        """Reads the row anew and holds it until the end of the transaction."""
+        self.refresh_from_db(from_queryset=type(self).objects.select_for_update())
+
+    def lease_proof(self, until: datetime) -> bool:
+        """Takes the comparison upon itself until then; False if another process has."""
+        return self._change(Q(prove_at=self.prove_at, proved_at=self.proved_at), prove_at=until)
+
+    def put_off_proof(self, because: str, at: datetime, again_at: datetime | None) -> None:
+        """No comparison could be made `at`; without another try, the call stays unverified.
+
+        What an earlier one has shown remains.
+        """
+        values: dict[str, Any] = {"prove_at": again_at, "prove_tries": self.prove_tries + 1}
+        self._change(Q(), **values)
+        undecided: dict[str, Any] = {"unproved_because": because[:255]}
+        if again_at is None:
+            undecided |= {"proof": self.Proof.UNVERIFIED, "proved_at": at}
+        self._change(Q(proof__in=["", self.Proof.UNVERIFIED]), **undecided)
+
+    def settle_proof(
+        self,
+        proof: str,
+        *,
+        recovered: int,
+        differing: int,
+        because: str,
+        call: dict[str, Any],
+        at: datetime,
+        again_at: datetime | None,
+    ) -> None:
+        """Keeps what a comparison has shown."""
+        self._change(
+            Q(),
+            proof=proof,
+            recovered=recovered,
+            differing=differing,
+            unproved_because=because[:255],
+            platform_call=call,
+            proved_at=at,
+            prove_at=again_at,
+            prove_tries=0,
+        )
+
+    def _change(self, condition: Q, **values: Any) -> bool:
         # The database checks the condition, not this copy: another socket may have changed the row since.
         if type(self).objects.filter(condition, pk=self.pk).update(**values):
             for name, value in values.items():
                 setattr(self, name, value)
+            return True
+        return False
 
 
 class SessionEventQuerySet(models.QuerySet["SessionEvent"]):

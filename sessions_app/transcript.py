@@ -1,21 +1,31 @@
-"""A call's log as people read it: one line for each event, in the order of the conversation."""
+"""A call's log as people read it: one line for each event, in the order of the conversation.
+
+Rows of the platform (see reconcile.py) that tell a line of the browser's differently stand in that line. So
+do those that the browser's left-overs, which came after the comparison, tell too: no turn is shown twice.
+"""
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import chain
 from typing import Any
 
+from sessions_app.comparison import INTERRUPTION_MS, TOLD, Told, Verdict, match
 from sessions_app.events import ToolCall
 from sessions_app.models import SessionEvent, VoiceSession
 
-TURNS = ("input_audio_transcript", "response_text")
+BROWSER, PLATFORM = SessionEvent.Source.BROWSER, SessionEvent.Source.PLATFORM
+
+NOT_IN_RECORD = "not_in_record"
+"""The type of the platform's row that says of a line of the browser's that the record has nothing like it."""
+
 SILENT = ("speech_started", "speech_stopped", "reply_audible")
 """In the log for those who measure; a reader of the conversation has no use for them."""
 
-CONTEXT = (*TURNS, "interruption", "tool_call", "tool_call_output")
+CONTEXT = (*TOLD, "interruption", NOT_IN_RECORD)
 """Events whose line depends on other events."""
 
 NOTES = {
@@ -57,6 +67,16 @@ class Line:
     facts: Sequence[tuple[str, str]] = ()
     is_cut: bool = False
     is_trouble: bool = False
+    is_hidden: bool = False
+    """It has no place of its own: another line tells the same, or shows it."""
+    is_alone: bool = False
+    """The platform's record has nothing like it."""
+    is_side: bool = False
+    """It stands within another line, as the other side's words."""
+    other: "Line | None" = None
+    """The same, as the platform's record tells it differently."""
+    is_other_harmless: bool = False
+    """The two differ only in where a turn that was cut off ends."""
 
     @property
     def clock(self) -> str:
@@ -73,9 +93,21 @@ class Line:
         return self.kind == "output" and length > ONE_LINE
 
     @property
+    def dispute(self) -> str:
+        """How the platform's record stands to it; "" if there is nothing to say."""
+        if self.is_alone:
+            return "Only the browser tells this: the platform\u2019s record has nothing like it."
+        if self.other is None:
+            return ""
+        if not self.is_other_harmless:
+            return "The platform\u2019s record differs:"
+        amount = "more" if len(self.other.words) > len(self.words) else "less"
+        return f"The platform\u2019s record has {amount} of what was cut off:"
+
+    @property
     def origin(self) -> str:
         """Who reported it, unless that is the caller's browser."""
-        return {"server": "the site", "platform": "the platform"}.get(self.event.source, "")
+        return {"server": "the site", "platform": "recovered"}.get(self.event.source, "")
 
 
 def clock(length: timedelta) -> str:
@@ -98,6 +130,96 @@ def pairs(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, plain(value)) for name, value in data.items() if value != ""]
 
 
+@dataclass(frozen=True)
+class Look:
+    """What a line owes to other events than its own."""
+
+    is_cut: bool = False
+    is_hidden: bool = False
+    is_alone: bool = False
+    other: SessionEvent | None = None
+
+
+def looks(context: Sequence[SessionEvent]) -> dict[int, Look]:
+    """By the ids of the events; `context`: all of the call that are of a type in CONTEXT, in order."""
+    others, alone, hidden = _platforms_side(context)
+    # An interruption that names its turn does so in any case.
+    cut = cut_texts(
+        [e for e in context if e.pk not in hidden or (e.type == "interruption" and e.data.get("turn_id"))]
+    )
+    return {
+        event.pk: Look(event.pk in cut, event.pk in hidden, event.pk in alone, others.get(event.pk))
+        for event in context
+    }
+
+
+def _platforms_side(
+    context: Sequence[SessionEvent],
+) -> tuple[dict[int, SessionEvent], set[int], set[int]]:
+    """The platform's rows by the ids of the lines in which they stand; the ids of the lines that the record
+    does not have, and of those that have no place of their own."""
+    others: dict[int, SessionEvent] = {}
+    alone: set[int] = set()
+    hidden: set[int] = set()
+    reported = {event.seq: event for event in context if event.source == BROWSER}
+    recovered: dict[tuple[str, int], SessionEvent] = {}
+    for row in sorted((event for event in context if event.source == PLATFORM), key=lambda row: row.seq):
+        _, seq = row.data.get("differs_from", ("", 0))
+        line = reported.get(seq)
+        if row.type == NOT_IN_RECORD:
+            hidden.add(row.pk)
+            if line is not None:
+                (alone.discard if row.data.get("is_withdrawn") else alone.add)(line.pk)
+        elif line is not None:
+            hidden.add(row.pk)
+            others[line.pk] = row
+        else:
+            # A platform that has changed an entry since: its last word counts.
+            place = row.type, row.data.get("entry", -row.seq)
+            if place in recovered:
+                hidden.add(recovered[place].pk)
+            recovered[place] = row
+    for row, line, is_same in _told_later(context, list(recovered.values())):
+        hidden.add(row.pk)
+        if not is_same:
+            others[line.pk] = row
+    return others, alone, hidden
+
+
+def _told_later(
+    context: Sequence[SessionEvent], recovered: Sequence[SessionEvent]
+) -> list[tuple[SessionEvent, SessionEvent, bool]]:
+    """Recovered rows that the browser has told, too, after they were added: with its line, and whether that
+    says the same."""
+    found = []
+    waiting: dict[int, list[SessionEvent]] = defaultdict(list)
+    for row in recovered:
+        waiting[row.data.get("told_up_to", 0)].append(row)
+    taken: set[int] = set()
+    for told_up_to, rows in sorted(waiting.items()):
+        later = [event for event in context if event.source == BROWSER and event.seq > told_up_to]
+        later = [event for event in later if event.pk not in taken]
+        pairs = match(_told(later), _told(rows))
+        pairs_of_events = [
+            (rows[pair.record.index], later[pair.log.index], pair.verdict == Verdict.SAME) for pair in pairs
+        ]
+        marks = [event for event in later if event.type == "interruption"]
+        for row in rows:
+            near = [mark for mark in marks if abs(mark.at_ms - row.at_ms) <= INTERRUPTION_MS]
+            if row.type == "interruption" and near:
+                marks.remove(near[0])
+                pairs_of_events.append((row, near[0], True))
+        taken |= {line.pk for _, line, _ in pairs_of_events}
+        found += pairs_of_events
+    return found
+
+
+def _told(events: Sequence[SessionEvent]) -> list[Told]:
+    return [
+        Told.read(index, event.type, event.data) for index, event in enumerate(events) if event.type in TOLD
+    ]
+
+
 def cut_texts(events: Iterable[SessionEvent]) -> set[int]:
     """
     The ids of the agent's texts that the caller cut off; `events` in the conversation's order.
@@ -105,20 +227,26 @@ def cut_texts(events: Iterable[SessionEvent]) -> set[int]:
     An interruption cuts what the agent was saying, so the way goes backwards from it. The speech that cuts in
     may have begun before the interruption, but its transcript is logged after it. Words of the caller that
     were logged before it are another matter: whatever answered them was cut before its first word, and there
-    is nothing to mark.
+    is nothing to mark. The platform's interruptions may name the turn.
     """
     cut: set[int] = set()
-    spoken: dict[str, list[SessionEvent]] = {}
+    turns: list[SessionEvent] = []
+    named: set[str] = set()
     for event in events:
-        turns = spoken.setdefault(event.source, [])
         if event.role:
             turns.append(event)
         elif event.type == "interruption":
+            if event.source == PLATFORM and event.data.get("turn_id"):
+                named.add(event.data["turn_id"])
+                continue
             for turn in reversed(turns):
                 if turn.role == "agent":
                     cut.add(turn.pk)
-                if turn.role == "agent" or turn.seq < event.seq:
+                is_earlier = turn.source == event.source and turn.seq < event.seq
+                if turn.role == "agent" or is_earlier:
                     break
+    if named:
+        cut |= {turn.pk for turn in turns if turn.role == "agent" and turn.data.get("turn_id") in named}
     return cut
 
 
@@ -126,22 +254,36 @@ def changed_by(new: Iterable[SessionEvent], context: Sequence[SessionEvent]) -> 
     """The earlier events of `context` whose lines look different because of `new` ones."""
     new_ids = {event.pk for event in new}
     earlier = [event for event in context if event.pk not in new_ids]
-    changed = cut_texts(earlier) ^ cut_texts(context)
-    return [event for event in earlier if event.pk in changed]
+    before, after = looks(earlier), looks(context)
+    return [event for event in earlier if before[event.pk] != after[event.pk]]
 
 
 def lines(events: Iterable[SessionEvent], context: Sequence[SessionEvent]) -> list[Line]:
     """`events` as staff read them; `context`: all of the call that are of a type in CONTEXT, in order."""
-    cuts = cut_texts(context)
+    looks_of = looks(context)
     calls = {ToolCall.read(event.data).id: event for event in context if event.type == "tool_call"}
-    return [line_of(event, cuts, calls) for event in events if event.type not in SILENT]
+    return [
+        line_of(event, looks_of.get(event.pk, Look()), calls) for event in events if event.type not in SILENT
+    ]
 
 
-def line_of(event: SessionEvent, cuts: set[int], calls: Mapping[str, SessionEvent]) -> Line:
+def line_of(event: SessionEvent, look: Look, calls: Mapping[str, SessionEvent]) -> Line:
+    line = _line(event, calls)
+    other = replace(_line(look.other, calls), is_side=True) if look.other else None
+    return replace(
+        line,
+        is_cut=look.is_cut,
+        is_hidden=look.is_hidden,
+        is_alone=look.is_alone,
+        other=other,
+        is_other_harmless=bool(look.other and look.other.data.get("is_cut")),
+    )
+
+
+def _line(event: SessionEvent, calls: Mapping[str, SessionEvent]) -> Line:
     data = event.data
     if event.role:
-        words, is_cut = event.text.strip(), event.pk in cuts
-        return Line(event, event.role, event.role.capitalize(), words=words, is_cut=is_cut)
+        return Line(event, event.role, event.role.capitalize(), words=event.text.strip())
     match event.type:
         case "interruption":
             return Line(event, "interruption", "The caller cut in")

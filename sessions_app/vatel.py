@@ -2,8 +2,9 @@
 
 VatelError
 ├── VatelRejectedError        it found our request faulty
+│   └── VatelCallUnknownError there is no such call
 ├── VatelKeyRefusedError      it does not know our API key
-├── VatelAgentForeignError    the agent belongs to another organization
+├── VatelAgentForeignError    the agent (or the call) belongs to another organization
 ├── VatelAgentUnknownError    there is no such agent
 ├── VatelBusyError            it cannot take a call now
 ├── VatelFailedError          it failed, or answered in a way of its own
@@ -18,10 +19,11 @@ import json
 import logging
 import re
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 import httpx
@@ -36,13 +38,16 @@ TOTAL_S = 15.0
 """READ_S limits each wait; a server that sends a byte now and then would keep us for ever."""
 
 MAX_ANSWER_BYTES = 64 * 1024
+MAX_RECORD_BYTES = 8 * 1024 * 1024
+"""Of a call's record: some ten thousand turns."""
 
 
 TELL = "Please tell the people who run this site."
 
 
 class VatelError(Exception):
-    """A call could not be arranged. `code` and `sentence` are for the visitor, its text for the operator."""
+    """The platform did not do what it was asked to. `code` and `sentence` are for the visitor, its text for
+    the operator."""
 
     code: ClassVar[str]
     status: ClassVar[int] = 502
@@ -54,6 +59,14 @@ class VatelError(Exception):
 class VatelRejectedError(VatelError):
     code = "platform_rejected"
     sentence = f"The voice platform did not accept this site's request for a call. {TELL}"
+
+
+class VatelCallUnknownError(VatelRejectedError):
+    """Asked for after the call, so no visitor ever hears of it."""
+
+    code = "platform_call_unknown"
+    sentence = "The voice platform does not know this call."
+    level = logging.WARNING
 
 
 class VatelKeyRefusedError(VatelError):
@@ -119,6 +132,7 @@ BY_STATUS: dict[int, type[VatelError]] = {
     404: VatelAgentUnknownError,
     503: VatelBusyError,
 }
+BY_STATUS_OF_A_CALL = BY_STATUS | {404: VatelCallUnknownError}
 
 
 @dataclass(frozen=True)
@@ -204,12 +218,28 @@ class VatelClient:
             "variables": variables and [{"key": key, "value": value} for key, value in variables.items()],
         }
         body |= {name: value for name, value in optional.items() if value is not None}
-        return SessionToken.read(self._post("/v1/session-token", body))
+        return SessionToken.read(self._ask("POST", "/v1/session-token", body))
 
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
+    def get_call(self, call_id: str) -> Any:
+        """The platform's own record of a call, as it comes: reading it is record.py's. Raises VatelError."""
+        # Named by a browser, so it may hold anything: "../agents" must not become another address.
+        path = f"/v1/calls/{quote(call_id, safe='')}"
+        if call_id.strip(".") == "":
+            raise VatelCallUnknownError(f"{call_id!r} is no call's id")
+        return self._ask("GET", path, limit=MAX_RECORD_BYTES, errors=BY_STATUS_OF_A_CALL)
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        body: dict[str, Any] | None = None,
+        *,
+        limit: int = MAX_ANSWER_BYTES,
+        errors: Mapping[int, type[VatelError]] = BY_STATUS,
+    ) -> Any:
         try:
-            with self._http.stream("POST", path, json=body) as response:
-                content = _read_limited(response)
+            with self._http.stream(method, path, json=body) as response:
+                content = _read_limited(response, limit)
         except httpx.TimeoutException as error:
             raise VatelTimeoutError(
                 f"no answer from {self._http.base_url}: {type(error).__name__}"
@@ -218,7 +248,7 @@ class VatelClient:
             said = self._without_secrets(f"{type(error).__name__} {error}")
             raise VatelUnreachableError(f"no connection to {self._http.base_url}: {said}") from error
         if response.status_code != 200:
-            kind = BY_STATUS.get(response.status_code, VatelFailedError)
+            kind = errors.get(response.status_code, VatelFailedError)
             said = self._without_secrets(content.decode(errors="replace"))
             raise kind(f"{path} answered {response.status_code}: {said or 'nothing'}")
         try:
@@ -234,16 +264,16 @@ class VatelClient:
         return " ".join(text.split())[:200]
 
 
-def _read_limited(response: httpx.Response) -> bytes:
-    content = b""
+def _read_limited(response: httpx.Response, limit: int) -> bytes:
+    content = bytearray()
     deadline = time.monotonic() + TOTAL_S
     for chunk in response.iter_raw():
         content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
-            raise VatelBadAnswerError(f"the answer is over {MAX_ANSWER_BYTES} bytes")
+        if len(content) > limit:
+            raise VatelBadAnswerError(f"the answer is over {limit} bytes")
         if time.monotonic() > deadline:
             raise VatelTimeoutError(f"the answer was not complete after {TOTAL_S:.0f} s")
-    return content
+    return bytes(content)
 
 
 def platform() -> VatelClient:

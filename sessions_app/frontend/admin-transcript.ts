@@ -105,7 +105,9 @@ class LiveTranscript {
     const response = await this.#get(url);
     const cursor = response.headers.get("X-Cursor");
     const state = response.headers.get("X-State");
-    if (cursor === null || state === null) throw new Error(`${url.pathname} named no cursor or state.`);
+    const proof = response.headers.get("X-Proof");
+    if (cursor === null || state === null || proof === null)
+      throw new Error(`${url.pathname} named no cursor, state or proof.`);
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const rows = [...page.querySelectorAll<HTMLElement>("li[data-seq]")];
     if (rows.length > 0) {
@@ -115,10 +117,15 @@ class LiveTranscript {
     }
     const { dataset } = this.#list;
     dataset.cursor = cursor;
-    if (state !== dataset.state || rows.some((row) => row.classList.contains("line-note"))) {
+    if (
+      state !== dataset.state ||
+      proof !== dataset.proof ||
+      rows.some((row) => row.classList.contains("line-note"))
+    ) {
       this.#factsAreOld = true;
     }
     dataset.state = state;
+    dataset.proof = proof;
     if (state === "ended") this.#clearInterims();
     this.#show(this.#viewer);
     if (this.#factsAreOld) await this.#refreshFacts();
@@ -188,7 +195,7 @@ class LiveTranscript {
   async #refreshFacts(): Promise<void> {
     const response = await this.#get(new URL(location.href));
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    element("#call-facts").replaceWith(element("#call-facts", page));
+    for (const part of ["#call-facts", "#call-proof"]) element(part).replaceWith(element(part, page));
     this.#factsAt = performance.now();
     this.#factsAreOld = false;
   }

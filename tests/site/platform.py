@@ -28,20 +28,25 @@ class Request:
 
 @dataclass
 class Platform:
-    """`requests`: what it was asked so far."""
+    """`requests`: what it was asked so far. `calls`: what it answers of each call, as (status, JSON); any
+    other is unknown then. All of it may be changed while it runs."""
 
     status: int = 200
     body: bytes = json.dumps(CREDENTIAL).encode()
     headers: dict[str, str] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    calls: dict[str, tuple[int, Any]] = field(default_factory=dict)
     url: str = ""
+
+
+def as_bytes(body: Any) -> bytes:
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
 
 
 @contextmanager
 def platform(status: int = 200, body: Any = CREDENTIAL, **headers: str) -> Iterator[Platform]:
     """The site's platform for a while. `body`: bytes as they are, anything else as JSON."""
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    state = Platform(status, content, headers)
+    state = Platform(status, as_bytes(body), headers)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -49,12 +54,25 @@ def platform(status: int = 200, body: Any = CREDENTIAL, **headers: str) -> Itera
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length", "0"))
             state.requests.append(Request(self.path, dict(self.headers), json.loads(self.rfile.read(length))))
-            self.send_response(state.status)
-            for name, value in {"Content-Length": str(len(state.body)), **state.headers}.items():
+            self.answer(state.status, state.body)
+
+        def do_GET(self) -> None:
+            state.requests.append(Request(self.path, dict(self.headers), None))
+            known = state.calls.get(self.path.removeprefix("/v1/calls/"))
+            if known is None and state.calls:
+                known = 404, {"error": "there is no such call"}
+            if known is None:
+                self.answer(state.status, state.body)
+            else:
+                self.answer(known[0], as_bytes(known[1]))
+
+        def answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **state.headers}.items():
                 self.send_header(name, value)
             self.send_header("Connection", "close")
             self.end_headers()
-            self.wfile.write(state.body)
+            self.wfile.write(body)
 
         def log_message(self, *args: Any) -> None:
             pass

@@ -45,8 +45,9 @@ def test_sweep_ends_what_is_over_and_leaves_the_rest() -> None:
     abandoned, heard = call("live", seen_s=91), call("live", seen_s=80)
     not_started, fresh = call("created", seen_s=301, age_s=301), call("created", seen_s=200, age_s=200)
     ended = call("ended", seen_s=5000)
-    assert run("sweep") == "1 abandoned, 1 not started\n"
-    assert run("sweep") == "0 abandoned, 0 not started\n"
+    none = "0 complete, 0 recovered, 0 differing, 0 unverified, 0 to ask again"
+    assert run("sweep") == f"1 abandoned, 1 not started, {none}\n"
+    assert run("sweep") == f"0 abandoned, 0 not started, {none}\n"
     for session, state, reason in (
         (abandoned, "ended", "abandoned"),
         (heard, "live", ""),

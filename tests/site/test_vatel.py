@@ -202,6 +202,46 @@ def test_proxy_of_the_environment_is_not_used(monkeypatch: pytest.MonkeyPatch) -
     assert len(server.requests) == 1
 
 
+def test_a_call_is_asked_for_by_its_name_whatever_that_is() -> None:
+    with platform() as server:
+        known = VatelClient(server.url, KEY)
+        server.calls = {"call-77": (200, {"status": "ended"}), "..%2Fagents%3Fx%3D1": (200, ["a", "name"])}
+        assert known.get_call("call-77") == {"status": "ended"}
+        assert known.get_call("../agents?x=1") == ["a", "name"]
+        for nothing in ("..", ".", "call-78"):
+            with pytest.raises(vatel.VatelCallUnknownError):
+                known.get_call(nothing)
+    assert [request.path for request in server.requests] == [
+        "/v1/calls/call-77",
+        "/v1/calls/..%2Fagents%3Fx%3D1",
+        "/v1/calls/call-78",
+    ]
+    assert server.requests[0].headers["Authorization"] == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, vatel.VatelRejectedError),
+        (401, vatel.VatelKeyRefusedError),
+        (403, vatel.VatelAgentForeignError),
+        (404, vatel.VatelCallUnknownError),
+        (500, vatel.VatelFailedError),
+        (503, vatel.VatelBusyError),
+    ],
+)
+def test_status_of_a_call_has_its_own_error(status: int, error: type[vatel.VatelError]) -> None:
+    with pytest.raises(error, match=f"answered {status}"):
+        answering(status, text="").get_call("call-77")
+
+
+def test_a_record_may_be_long_but_not_endless() -> None:
+    megabyte = "x" * 1024 * 1024
+    assert answering(200, json=[megabyte] * 7).get_call("call-77") == [megabyte] * 7
+    with pytest.raises(vatel.VatelBadAnswerError, match="over 8388608 bytes"):
+        answering(200, json=[megabyte] * 8).get_call("call-77")
+
+
 def test_secrets_show_in_no_repr_and_no_error() -> None:
     token = answering(200, json=CREDENTIAL).generate_session_token(AGENT)
     assert CREDENTIAL["token"] not in repr(token)

@@ -1,0 +1,145 @@
+"""What a log and the platform's record of the same call tell differently, and when. No database in here.
+
+Time: `at_ms` counts from the session's created_at on the browser's monotonic clock; the record's createdAt is
+a time of day on the platform's. Each line that both sides have gives one difference of the two. Their median
+is the difference of the clocks, together with what the two sides usually call a turn's beginning; the odd
+turn whose beginning one side noticed late does not move it. A line that only the record has stands at its
+createdAt less that, but never before or behind the lines between which the record has it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from statistics import median
+
+from sessions_app.comparison import INTERRUPTION_MS, TOLD, TURNS, Pair, Told, Verdict, match
+from sessions_app.events import MAX_INT
+from sessions_app.models import SessionEvent
+from sessions_app.record import Entry
+from sessions_app.transcript import cut_texts
+
+
+@dataclass
+class Comparison:
+    """What the record has that the log lacks, and the other way round."""
+
+    entries: Sequence[Entry]
+    events: Sequence[SessionEvent]
+    pairs: list[Pair] = field(default_factory=list)
+    interruptions: dict[int, int] = field(default_factory=dict)
+    """Places in `entries` and in `events`."""
+
+    @property
+    def missing(self) -> list[int]:
+        known = {pair.record.index for pair in self.pairs} | self.interruptions.keys()
+        return [index for index in range(len(self.entries)) if index not in known]
+
+    @property
+    def alone(self) -> list[SessionEvent]:
+        """Lines with words, or of tools, that only the log has. A mark of an interruption is no claim."""
+        known = {pair.log.index for pair in self.pairs}
+        return [
+            event
+            for index, event in enumerate(self.events)
+            if index not in known and event.type in TOLD and (event.type not in TURNS or event.text.strip())
+        ]
+
+    @property
+    def differing(self) -> list[Pair]:
+        return [pair for pair in self.pairs if pair.verdict == Verdict.DIFFERS]
+
+
+def compare(
+    created_at: datetime, events: Sequence[SessionEvent], entries: Sequence[Entry]
+) -> tuple[Comparison, dict[int, int]]:
+    """`events`: the browser's; both in the conversation's order. The second result is `places_in_time`."""
+    log_side = [
+        Told.read(index, event.type, event.data) for index, event in enumerate(events) if event.type in TOLD
+    ]
+    record_side = [
+        Told.read(index, entry.type, entry.data) for index, entry in enumerate(entries) if entry.type in TOLD
+    ]
+    cut_ids = cut_texts(events)
+    cut_in_log = {index for index, event in enumerate(events) if event.pk in cut_ids}
+    pairs = match(log_side, record_side, cut_in_log, cut_entries(entries))
+    comparison = Comparison(entries, events, pairs)
+    times = places_in_time(created_at, comparison)
+    comparison.interruptions = _match_interruptions(events, entries, times)
+    return comparison, times
+
+
+def cut_entries(entries: Sequence[Entry]) -> set[int]:
+    """The places of the agent's turns that an interruption cut: the one it names, else the one before it."""
+    cut = set()
+    last: int | None = None
+    by_turn: dict[str, int] = {}
+    for index, entry in sorted(enumerate(entries), key=lambda item: item[1].index):
+        turn = entry.data.get("turn_id")
+        if entry.type == "response_text":
+            last = index
+            if turn:
+                by_turn[turn] = index
+        elif entry.type == "interruption":
+            found = by_turn.get(turn) if turn else last
+            if found is not None:
+                cut.add(found)
+    return cut
+
+
+def places_in_time(created_at: datetime, comparison: Comparison) -> dict[int, int]:
+    """For each place in `entries`, its `at_ms` on the call's clock (see above)."""
+    entries, events = comparison.entries, comparison.events
+    known = {pair.record.index: events[pair.log.index].at_ms for pair in comparison.pairs}
+    raw = {
+        index: round((entry.at - created_at) / timedelta(milliseconds=1))
+        for index, entry in enumerate(entries)
+        if entry.at is not None
+    }
+    differences = [raw[index] - at_ms for index, at_ms in known.items() if index in raw]
+    shift = round(median(differences)) if differences else 0
+    after = _next_known(len(entries), known)
+    times: dict[int, int] = {}
+    reached = 0
+    for index in range(len(entries)):
+        if index in known:
+            times[index] = known[index]
+            reached = max(reached, known[index])
+            continue
+        at_ms = raw[index] - shift if index in raw else reached
+        # Of two lines with the same time the browser's stands first.
+        following = after[index]
+        latest = MAX_INT if following is None else following - 1
+        at_ms = max(min(at_ms, latest), min(reached, MAX_INT), 0)
+        times[index] = min(at_ms, MAX_INT)
+        reached = max(reached, times[index])
+    return times
+
+
+def _next_known(length: int, known: dict[int, int]) -> list[int | None]:
+    """For each place, the earliest time among the known ones behind it; None if there is none."""
+    following: list[int | None] = [None] * length
+    earliest: int | None = None
+    for index in reversed(range(length)):
+        following[index] = earliest
+        if index in known:
+            earliest = known[index] if earliest is None else min(earliest, known[index])
+    return following
+
+
+def _match_interruptions(
+    events: Sequence[SessionEvent], entries: Sequence[Entry], times: dict[int, int]
+) -> dict[int, int]:
+    """Of each entry the nearest mark in the log that is not another's; both in order."""
+    free = [index for index, event in enumerate(events) if event.type == "interruption"]
+    found = {}
+    for place, entry in enumerate(entries):
+        if entry.type != "interruption" or not free:
+            continue
+        # Without a time there is only the order to go by.
+        nearest = (
+            min(free, key=lambda index: abs(events[index].at_ms - times[place])) if entry.at else free[0]
+        )
+        if entry.at is None or abs(events[nearest].at_ms - times[place]) <= INTERRUPTION_MS:
+            found[place] = nearest
+            free.remove(nearest)
+    return found
