@@ -1,5 +1,6 @@
 """What staff see, all of it read-only: calls, bookings, and the transcript of a call, its change page."""
 
+from contextlib import suppress
 from typing import Any, ClassVar, Protocol
 from uuid import UUID
 
@@ -93,6 +94,14 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
 
     class Media:
         css: ClassVar = {"all": ["css/admin-transcript.css"]}
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[VoiceSession], search_term: str
+    ) -> tuple[QuerySet[VoiceSession], bool]:
+        # PostgreSQL knows a number by its text with hyphens only; whole ones are also copied without.
+        with suppress(ValueError):
+            search_term = str(UUID(search_term))
+        return super().get_search_results(request, queryset, search_term)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[VoiceSession]:
         turns = SessionEvent.objects.filter(session=OuterRef("pk"), type__in=TURNS)
