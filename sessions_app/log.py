@@ -169,6 +169,11 @@ def _apply(session: VoiceSession, frame: Frame, source: str) -> None:
 COLUMNS = ("session_id", "source", "seq", "type", "at_ms", "data", "sent_at", "recorded_at")
 
 
+ROWS = 100
+"""Of one statement. Python gives up its lock for each statement, and a busy loop does not give it back soon:
+row by row, a batch could take seconds. Older SQLite takes 999 values at most."""
+
+
 def _insert(lines: Sequence[tuple[UUID, Frame]], source: str, now: datetime) -> None:
     """Lines that the log has already are passed over.
 
@@ -191,14 +196,15 @@ def _insert(lines: Sequence[tuple[UUID, Frame]], source: str, now: datetime) -> 
         )
         for session_id, frame in lines
     ]
-    if not rows:
-        return
-    sql = (
-        f"INSERT INTO {SessionEvent._meta.db_table} ({', '.join(COLUMNS)})"  # noqa: S608  names of our own model
-        f" VALUES ({', '.join(['%s'] * len(COLUMNS))}) ON CONFLICT (session_id, source, seq) DO NOTHING"
-    )
+    one = f"({', '.join(['%s'] * len(COLUMNS))})"
     with connection.cursor() as cursor:
-        cursor.executemany(sql, rows)
+        for start in range(0, len(rows), ROWS):
+            some = rows[start : start + ROWS]
+            cursor.execute(
+                f"INSERT INTO {SessionEvent._meta.db_table} ({', '.join(COLUMNS)})"  # noqa: S608  our own names
+                f" VALUES {', '.join([one] * len(some))} ON CONFLICT (session_id, source, seq) DO NOTHING",
+                [value for row in some for value in row],
+            )
 
 
 def group(session_id: UUID) -> str:
@@ -208,9 +214,17 @@ def group(session_id: UUID) -> str:
 
 async def ring(session_id: UUID) -> None:
     """The doorbell: tells those who watch that there is more to read, and carries nothing itself."""
-    await get_channel_layer().group_send(group(session_id), {"type": "event.recorded"})
+    await _tell(session_id, {"type": "event.recorded"})
 
 
 async def show(session_id: UUID, frame: dict[str, Any]) -> None:
     """Passes an interim caption to those who watch now; nobody else will ever see it."""
-    await get_channel_layer().group_send(group(session_id), {"type": "event.interim", "frame": frame})
+    await _tell(session_id, {"type": "event.interim", "frame": frame})
+
+
+async def _tell(session_id: UUID, message: dict[str, Any]) -> None:
+    layer, name = get_channel_layer(), group(session_id)
+    # The layer in memory walks through all of its channels and groups for each message, also for one to
+    # nobody, and nobody watches most calls.
+    if name in getattr(layer, "groups", (name,)):
+        await layer.group_send(name, message)

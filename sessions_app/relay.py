@@ -322,7 +322,7 @@ def arrive(session_id: UUID, browser: SessionBase, page: str) -> Arrival | Close
     # Before the tool calls: the page sends again what is stored in between, as it is not told of it here.
     ack, at_ms = log.last_line(session_id, log.BROWSER)
     unanswered: dict[str, tuple[ToolCall, int]] = {}
-    if session.state != VoiceSession.State.ENDED:
+    if ack and session.state != VoiceSession.State.ENDED:
         lines = session.events.filter(source=log.BROWSER).order_by("seq")
         for event in lines.filter(type="tool_call", seq__lte=ack):
             if event.data.get("runs_on") != "page":

@@ -83,13 +83,17 @@ class SameOrigin:
         self.app = app
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
-        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
-        host, origin = headers.get(b"host", ""), headers.get(b"origin", "")
+        host, origin = header(scope, b"host"), header(scope, b"origin")
         if is_same_origin(origin, host):
             await self.app(scope, receive, send)
             return
         log.warning("refused a WebSocket at %.200r: origin %.100r, host %.100r", scope["path"], origin, host)
         await WebsocketDenier()(scope, receive, send)
+
+
+def header(scope: Mapping[str, Any], wanted: bytes) -> str:
+    """The last header of that name; "" if there is none."""
+    return next((value.decode("latin-1") for name, value in reversed(scope["headers"]) if name == wanted), "")
 
 
 def is_same_origin(origin: str, host: str) -> bool:
