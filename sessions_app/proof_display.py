@@ -72,25 +72,25 @@ def headline(session: VoiceSession) -> dict[str, str]:
 def sentences(session: VoiceSession) -> list[str]:
     """What has been found, or why nothing has."""
     if not look_of(session):
-        return ["When the call is over, this log is compared with the platform\u2019s own record."]
+        return ["When the call is over, this log is compared with the platform's own record."]
     if session.proof == Proof.COMPLETE:
-        return ["The platform\u2019s own record of the call tells the same."]
+        return ["The platform's own record of the call tells the same."]
     said = []
     if session.differing:
         verb = "does" if session.differing == 1 else "do"
         said.append(
-            f"{_lines(session.differing)} {verb} not agree with the platform\u2019s record: "
+            f"{_lines(session.differing)} {verb} not agree with the platform's record: "
             "marked below, with the words of both sides."
         )
     if session.recovered:
         verb = "was" if session.recovered == 1 else "were"
         said.append(
-            f"{_lines(session.recovered)} {verb} missing in the browser\u2019s report, "
-            f"and {verb} added from the platform\u2019s record."
+            f"{_lines(session.recovered)} {verb} missing in the browser's report, "
+            f"and {verb} added from the platform's record."
         )
     if session.unproved_because and session.proof in ("", Proof.UNVERIFIED):
         said.append(session.unproved_because)
-    return said or ["This log is about to be compared with the platform\u2019s own record."]
+    return said or ["This log is about to be compared with the platform's own record."]
 
 
 def _lines(number: int) -> str:
@@ -103,8 +103,8 @@ def platform_facts(session: VoiceSession) -> list[tuple[str, str | SafeString]]:
     shown: list[tuple[str, str | SafeString]] = [
         ("Compared" if call else "Last tried", moment(session.proved_at) if session.proved_at else ""),
         ("Next look", moment(session.prove_at) if session.prove_at else ""),
-        ("Platform\u2019s length", _length(call.get("duration_seconds"))),
-        ("Platform\u2019s reason for the end", _words(call.get("termination_reason"))),
+        ("Platform's length", _length(call.get("duration_seconds"))),
+        ("Platform's reason for the end", _words(call.get("termination_reason"))),
         ("Cost", _words(call.get("cost"))),
         ("Tags", _words(call.get("tags"))),
         ("Summary", _words(call.get("summary"))),

@@ -96,13 +96,13 @@ class Line:
     def dispute(self) -> str:
         """How the platform's record stands to it; "" if there is nothing to say."""
         if self.is_alone:
-            return "Only the browser tells this: the platform\u2019s record has nothing like it."
+            return "Only the browser tells this: the platform's record has nothing like it."
         if self.other is None:
             return ""
         if not self.is_other_harmless:
-            return "The platform\u2019s record differs:"
+            return "The platform's record differs:"
         amount = "more" if len(self.other.words) > len(self.words) else "less"
-        return f"The platform\u2019s record has {amount} of what was cut off:"
+        return f"The platform's record has {amount} of what was cut off:"
 
     @property
     def origin(self) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import timedelta
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import urlencode
@@ -10,13 +11,16 @@ from uuid import UUID
 
 from django.contrib.auth.models import Permission, User
 from django.db import connection
-from django.test import TestCase
+from django.test import Client, TestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
+from django.utils.html import strip_tags
 
 from sessions_app import log
 from sessions_app.events import Frame
 from sessions_app.models import Booking, SessionEvent, VoiceSession
+
+from .platform import platform
 
 AGENT = UUID("5a1c0e5e-0000-4000-8000-000000000001")
 SESSIONS = "/admin/sessions_app/voicesession/"
@@ -459,6 +463,194 @@ class SessionListTests(AdminTestCase):
             (urlencode({"created_at__gte": today}), new),
         ):
             assert self.shown(f"?{query}") == [str(session.pk)], query
+
+
+RECORD = {
+    "status": "ended",
+    "duration_seconds": 65.5,
+    "termination_reason": "caller_left",
+    "summary": "</p><script>alert(1)</script>",
+    "cost": {"amount": 0.04, "currency": "EUR"},
+    "tags": ["weather", "<b>"],
+}
+"""What a platform tells of a call, but for its transcript."""
+
+
+def entry(kind: str, at_ms: int, text: str) -> dict[str, Any]:
+    role, turn = ("assistant", "agent") if kind == "response_text" else ("user", "user")
+    return {"type": "message", "role": role, "message": text, "turnId": f"{turn}-{at_ms}"}
+
+
+class ProofTests(AdminTestCase):
+    """What staff see of the comparison with the platform's record. The comparing: test_reconcile.py."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.allow("view_voicesession", "change_voicesession")
+        self.platform = self.enterContext(platform())
+
+    def call(self, *told: tuple[int, str, dict[str, Any]], call_id: str = "call-77") -> VoiceSession:
+        """A call that ended an hour ago, so that the platform's record of it is final."""
+        session = open_session()
+        VoiceSession.objects.filter(pk=session.pk).update(created_at=timezone.now() - timedelta(hours=1))
+        tell(session, (0, "connected", {}), (200, "session_started", {"id": call_id}), *told)
+        tell(session, (65_000, "hang_up", {}))
+        return session
+
+    def record(self, *told: tuple[int, str, dict[str, Any]], call_id: str = "call-77", **facts: Any) -> None:
+        """What the platform has of the call from now on."""
+        entries = [entry(kind, at_ms, data.get("text", data.get("transcript"))) for at_ms, kind, data in told]
+        self.platform.calls[call_id] = (200, {**RECORD, **facts, "transcript": {"entries": entries}})
+
+    def compare(self, session: VoiceSession) -> str:
+        """Presses the button; returns the page that follows, as it is read."""
+        response = self.client.post(f"{change_url(session)}compare/", follow=True)
+        assert response.redirect_chain == [(change_url(session), 302)]
+        session.refresh_from_db()
+        return shown(response.content.decode())
+
+    def test_the_button_compares_and_tells_what_came_of_it(self) -> None:
+        told = (agent_says(900, "Hello."), caller_says(3000, "Hi."), agent_says(5000, "Sunny."))
+        session = self.call(*told)
+        self.record(*told)
+        page = self.compare(session)
+        assert "Compared. The platform's own record of the call tells the same." in page
+        assert "Proof Complete" in page
+
+        session = self.call(told[0], agent_says(5000, "Rainy."), agent_says(6000, "Free dinner."))
+        VoiceSession.objects.exclude(pk=session.pk).delete()
+        page = self.compare(session)
+        assert "Proof Differs 2" in page
+        assert "2 lines do not agree with the platform's record" in page
+        assert "1 line was missing in the browser's report, and was added" in page
+        rows = self.transcript(session).rows
+        assert [row["words"] for row in rows if row["words"] and "hidden" not in row][2:-1] == [
+            "0:00 Agent Hello.",
+            "0:00 Caller recovered Hi.",
+            "0:05 Agent Rainy. The platform's record differs: Agent Sunny.",
+            "0:06 Agent Free dinner. Only the browser tells this: the platform's record has nothing like it.",
+        ]
+        assert [row["id"] for row in rows if "hidden" in row] == ["platform-2", "platform-3"]
+
+    def test_the_head_tells_what_the_platform_tells(self) -> None:
+        session = self.call()
+        self.record()
+        self.compare(session)
+        page = self.client.get(change_url(session))
+        for words in ("1:05", "caller_left", "amount: 0.04, currency: EUR", "weather, &lt;b&gt;"):
+            self.assertContains(page, f"<dd>{words}</dd>")
+        self.assertContains(page, "&lt;/p&gt;&lt;script&gt;alert(1)")
+        self.assertNotContains(page, "<script>alert")
+
+    def test_hostile_words_of_the_platform_are_shown_and_never_obeyed(self) -> None:
+        hostile = "</li><script>alert(1)</script><img src=x onerror=alert(1)>"
+        session = self.call(agent_says(900, "Hello."))
+        self.record(agent_says(900, hostile), caller_says(1000, hostile))
+        for _ in range(2):
+            self.compare(session)
+            response = self.client.get(change_url(session))
+            rows = Rows(response.content.decode())
+            assert not {"script", "img"} & rows.tags
+            self.assertNotContains(response, "<script>alert")
+        assert any(hostile in str(words) for words in rows.words())
+        self.assertNotContains(self.client.get(SESSIONS), "<script>alert")
+
+    def test_a_try_in_vain_says_why(self) -> None:
+        session = self.call()
+        self.platform.calls["another"] = (200, {})
+        page = self.compare(session)
+        assert "The call could not be compared. The platform does not know the call." in page
+        assert "Proof Waiting The platform does not know the call." not in page
+        assert "Waiting" in page
+        assert "Next look" in page
+
+    def test_who_may_press_the_button(self) -> None:
+        session = self.call()
+        self.record()
+        url = f"{change_url(session)}compare/"
+        assert self.client.get(url).status_code == 405
+        self.assertContains(self.client.get(change_url(session)), f'action="{url}"')
+        assert Client(enforce_csrf_checks=True).post(url).status_code == 403
+        for codenames in (("view_voicesession",), ("view_booking", "change_booking"), ()):
+            self.allow(*codenames)
+            assert self.client.post(url).status_code == 403
+        self.allow("view_voicesession")
+        self.assertNotContains(self.client.get(change_url(session)), url)
+        User.objects.filter(pk=self.staff.pk).update(is_staff=False)
+        assert self.client.post(url)["Location"].startswith("/admin/login/")
+        User.objects.filter(pk=self.staff.pk).update(is_staff=True, is_superuser=True)
+        assert self.client.post(f"{change_url(VoiceSession())}compare/").status_code == 404
+        session.refresh_from_db()
+        assert (session.proof, self.platform.requests) == ("", [])
+        self.compare(session)
+        assert session.proof == "complete"
+
+    def test_there_is_no_button_where_nothing_can_be_compared(self) -> None:
+        running, nameless = open_session(), open_session()
+        tell(running, (0, "connected", {}), (1, "session_started", {"id": "call-1"}))
+        nameless.mark_ended("hang_up", timezone.now())
+        for session in (running, nameless):
+            self.assertNotContains(self.client.get(change_url(session)), "compare/")
+        assert "The call is not over yet." in self.compare(running)
+        assert "After the call" in shown(self.client.get(change_url(running)).content.decode())
+
+    def test_lines_that_the_comparison_changes_are_sent_again(self) -> None:
+        session = self.call(agent_says(900, "Hello."), agent_says(5000, "Rainy."))
+        response = self.client.get(events_url(session))
+        cursor, proof = response["X-Cursor"], response["X-Proof"]
+        self.record(agent_says(900, "Hello."), caller_says(3000, "Hi."), agent_says(5000, "Sunny."))
+        self.compare(session)
+        rows, _ = self.increment(session, cursor)
+        assert rows.ids() == ["browser-4", "platform-1", "platform-2"]
+        assert rows.words()[0] == "0:05 Agent Rainy. The platform's record differs: Agent Sunny."
+        assert "hidden" in rows.rows[2]
+        page = self.client.get(change_url(session))
+        new_proof = self.client.get(events_url(session, cursor))["X-Proof"]
+        assert new_proof != proof, "the head is to be fetched again"
+        self.assertContains(page, f'data-proof="{new_proof}"')
+        by_id = {row["id"]: row for row in Rows(page.content.decode()).rows}
+        assert all(by_id[row["id"]] == row for row in rows.rows)
+
+    def test_the_list_tells_the_proof_and_filters_by_it(self) -> None:
+        told = (agent_says(900, "Hello."), caller_says(3000, "Hi."))
+        calls = {
+            "complete": self.call(*told, call_id="c1"),
+            "recovered": self.call(told[0], call_id="c2"),
+            "differs": self.call(agent_says(900, "Goodbye."), call_id="c3"),
+            "unverified": self.call(*told, call_id="c4"),
+            "waiting": self.call(*told, call_id="c5"),
+            "nothing": open_session(),
+        }
+        open_session().mark_live(timezone.now())
+        for call_id in ("c1", "c2", "c3"):
+            self.record(*told, call_id=call_id)
+        self.record(*told, call_id="c4", room="another")
+        for session in calls.values():
+            if session.call_id and session.call_id != "c5":
+                self.compare(session)
+        calls["nothing"].mark_ended("not_started", timezone.now())
+        words = {
+            "complete": "Complete",
+            "recovered": "Recovered 1",
+            "differs": "Differs 1 recovered 1",
+            "unverified": "Unverified",
+            "waiting": "Waiting",
+            "nothing": "Nothing to compare",
+        }
+        for look, session in calls.items():
+            page = self.client.get(f"{SESSIONS}?proof={look}").content.decode()
+            assert re.findall(rf'<th[^>]*><a href="{SESSIONS}([0-9a-f-]+)/change/', page) == [str(session.pk)]
+            cell = re.search(r'<td class="field-proof_state">(.*?)</td>', page)
+            assert cell is not None
+            assert shown(cell[1]) == words[look]
+        # One turn is one turn, also where two rows tell of it.
+        page = self.client.get(f"{SESSIONS}?proof=differs").content.decode()
+        assert '<td class="field-turns">2</td>' in page
+
+
+def shown(html: str) -> str:
+    """The words of a page."""
+    return " ".join(unescape(strip_tags(html)).split())
 
 
 class BookingTests(AdminTestCase):

@@ -1,6 +1,7 @@
 """sweep and staff_account, as a supervisor or a developer runs them."""
 
 import re
+import socket
 import stat
 from datetime import timedelta
 from io import StringIO
@@ -10,13 +11,14 @@ import pytest
 from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.management import CommandError, call_command
-from django.test import Client
+from django.test import Client, override_settings
 from django.utils import timezone
 
-from sessions_app import log
+from sessions_app import log, vatel
 from sessions_app.events import Frame
-from sessions_app.models import VoiceSession
+from sessions_app.models import SessionEvent, VoiceSession
 
+from .platform import platform
 from .sockets import open_session
 
 pytestmark = pytest.mark.django_db
@@ -60,6 +62,54 @@ def test_sweep_ends_what_is_over_and_leaves_the_rest() -> None:
     assert abandoned.ended_at == abandoned.last_seen_at
     lines = abandoned.events.filter(source="server")
     assert [(line.seq, line.type, line.data) for line in lines] == [(1, "ended", {"reason": "abandoned"})]
+
+
+def test_sweep_compares_ended_calls_with_the_platforms_record() -> None:
+    complete, recovered, differs, foreign, unknown = calls = [call("live", seen_s=0) for _ in range(5)]
+    for number, session in enumerate(calls):
+        text = "Good evening." if session is differs else "Hello."
+        frames = [Frame(2, 100, "session_started", {"id": f"call-{number}"})]
+        if session is not recovered:
+            frames.append(Frame(3, 900, "response_text", {"text": text, "turn_id": "agent-1"}))
+        frames.append(Frame(len(frames) + 2, 60_000, "hang_up", {}))
+        log.record(session.pk, frames)
+    # What is recorded in the moment of a comparison is looked at once more.
+    SessionEvent.objects.update(recorded_at=timezone.now() - timedelta(minutes=1))
+    VoiceSession.objects.update(prove_at=timezone.now())
+    hello = {"type": "message", "role": "assistant", "message": "Hello.", "turnId": "agent-1"}
+    record = {"status": "ended", "transcript": {"entries": [hello]}}
+    with platform() as server:
+        server.calls = {f"call-{number}": (200, record) for number in range(4)}
+        server.calls["call-3"] = (200, record | {"room": "another"})
+        proved = "1 complete, 1 recovered, 1 differing, 1 unverified, 1 to ask again"
+        assert run("sweep") == f"0 abandoned, 0 not started, {proved}\n"
+        assert run("sweep").endswith("0 complete, 0 recovered, 0 differing, 0 unverified, 0 to ask again\n")
+        assert len(server.requests) == 5
+    for session, proof in (
+        (complete, "complete"),
+        (recovered, "recovered"),
+        (differs, "differs"),
+        (foreign, "unverified"),
+        (unknown, ""),
+    ):
+        session.refresh_from_db()
+        assert session.proof == proof
+
+
+def test_calls_are_ended_also_when_the_platform_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vatel, "READ_S", 0.05)
+    ended, abandoned = call("live", seen_s=0), call("live", seen_s=91)
+    log.record(ended.pk, [Frame(2, 1, "session_started", {"id": "call-1"}), Frame(3, 2, "hang_up", {})])
+    VoiceSession.objects.filter(pk=ended.pk).update(prove_at=timezone.now())
+    with (
+        socket.create_server(("127.0.0.1", 0)) as mute,
+        override_settings(VATEL_BASE_URL=f"http://127.0.0.1:{mute.getsockname()[1]}"),
+    ):
+        assert run("sweep").startswith("1 abandoned, 0 not started, ")
+    abandoned.refresh_from_db()
+    ended.refresh_from_db()
+    assert abandoned.state == "ended"
+    assert (ended.proof, ended.unproved_because) == ("", "The platform takes too long to answer.")
 
 
 def test_leftovers_of_an_abandoned_call_are_still_logged() -> None:
