@@ -1,9 +1,24 @@
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from django.db import connections
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 
 from sessions_app.writer import writer
+
+# The same examples each time, on whatever machine: a failure must be one that can be looked at.
+settings.register_profile(
+    "site",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    print_blob=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("site")
+set_hypothesis_home_dir(Path(__file__).parents[2] / "build" / "hypothesis")
 
 
 @pytest.fixture(scope="session")

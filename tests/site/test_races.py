@@ -1,4 +1,4 @@
-"""The relay where two things happen at once: each time, the log loses nothing and the page hears the truth."""
+"""The relay where two things happen at once: the log loses nothing, and the page hears the truth."""
 
 import asyncio
 import threading
@@ -63,7 +63,7 @@ class RaceTests(TransactionTestCase):
                     assert await new.hear() == {"type": "ack", "ack": 1}
 
     async def test_tool_call_that_is_stored_while_the_page_comes_back_is_answered(self) -> None:
-        """Its page does not send it again, being told that it is stored, and the socket it came by is gone."""
+        """Its page does not send it again, being told that it is stored; the socket it came by is gone."""
         last_line = log.last_line
         call = read(tool_call(1, "c1", "get_weather", city="Lisbon"))
         assert isinstance(call, Frame)
