@@ -19,7 +19,8 @@ from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import defer, reactor
 from twisted.python.failure import Failure
 
-logger = logging.getLogger(__name__)
+# Its module is __main__.
+logger = logging.getLogger("voicedemo.server")
 
 APPLICATION = "voicedemo.asgi:application"
 
@@ -54,9 +55,11 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no types
         super().onOpen()
 
     def pauseProducing(self) -> None:  # noqa: N802
-        """The transport is full. Nothing is read either: each frame that came would be answered."""
-        self.unread = 0
-        self.transport.pauseProducing()
+        """The transport is full; told again at each further write. Nothing is read either, as it would only
+        be answered."""
+        if self.unread is None:
+            self.unread = 0
+            self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:  # noqa: N802
         """The transport is empty again."""
@@ -67,6 +70,9 @@ class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no types
         """The connection is gone, which is told to onClose as well."""
 
     def serverSend(self, content: str | bytes, binary: bool = False) -> None:  # noqa: N802
+        if self.state != self.STATE_OPEN:
+            # Closing, which the application may not have heard of yet; autobahn would raise.
+            return
         super().serverSend(content, binary)
         if self.unread is not None:
             self.unread += len(content)
