@@ -6,7 +6,7 @@ from uuid import UUID
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import CharField, Count, F, OuterRef, QuerySet, Subquery, Value
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery, TextField, Value
 from django.db.models.fields.json import KT
 from django.db.models.functions import Cast, Coalesce, Concat
 from django.forms import Media
@@ -111,7 +111,8 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
             .order_by("-at_ms", "-source", "-seq")
         )
         # What several rows tell of one turn (its parts, or the two sides' words) is one turn.
-        turn = Concat("type", Value(" "), Coalesce(KT("data__turn_id"), Cast("pk", CharField())))
+        turn_id = Coalesce(KT("data__turn_id"), Cast("pk", TextField()))
+        turn = Concat("type", Value(" "), turn_id, output_field=TextField())
         number = (
             turns.order_by().values("session").annotate(number=Count(turn, distinct=True)).values("number")
         )
