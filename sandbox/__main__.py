@@ -19,7 +19,8 @@ from typing import IO, NoReturn
 from aiohttp import web
 
 from sandbox.keys import Keys, KeysError
-from sandbox.livekit import LiveKitError, LiveKitServer, find
+from sandbox.livekit import LiveKitServer
+from sandbox.livekit_binary import LiveKitError, find
 
 _STOP_SIGNALS = [signal.SIGINT, signal.SIGTERM]
 if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as nohup has it

@@ -5,16 +5,17 @@ dotted out, so that "two people on the 24th at 8" gives each number once.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
+from sandbox.guests import GUESTS, HOMOPHONES, MORE, NUMBER, read_people, value_of
+from sandbox.rules import Rule, dotted, last
 from sandbox.spoken import DAYS, MONTHS, Said, say_number
 
 Half = Literal["am", "pm"]
 Slot = Literal["people", "day", "time"]
-T = TypeVar("T")
 
 
 class Clock(NamedTuple):
@@ -62,20 +63,20 @@ def read_slots(said: Said, now: datetime, expecting: Slot | None = None) -> Slot
     """Reads an utterance; `expecting` is what was asked for, and so what a bare number means."""
     today = now.date()
     half = _half_of_day(said.text)
-    ahead, text, _ = _last(said.figures, _AHEAD)
-    shift, text, _ = _last(text, _LATER)
+    ahead, text, _ = last(said.figures, _AHEAD)
+    shift, text, _ = last(text, _LATER)
     choice = next((_choice(match, expecting) for match in _EITHER.finditer(text)), None)
-    text = _dotted(_EITHER, _dotted(_IDLE, text))
-    day, text, _ = _last(text, _day_rules(today))
-    clock, text, clock_at = _last(text, _clock_rules(half))
-    extra, text, _ = _last(text, _MORE)
-    people, text, people_at = _people(text, for_is_people=expecting not in ("day", "time"))
-    number, _, _ = _last(text, [(_BARE, lambda m: int(m[1]))])
+    text = dotted(_EITHER, dotted(_IDLE, text))
+    day, text, _ = last(text, _day_rules(today))
+    clock, text, clock_at = last(text, _clock_rules(half))
+    extra, text, _ = last(text, MORE)
+    people, text, people_at = read_people(text, for_is_people=expecting not in ("day", "time"))
+    number, _, _ = last(text, [(_BARE, lambda m: int(m[1]))])
     if ahead:
         then = now + ahead
         day, clock = then.date(), Clock(then.hour, then.minute, "am" if then.hour < 12 else "pm")
     if number is None and expecting:
-        number = _HOMOPHONES.get(said.core()) or _HOMOPHONES.get(said.text)
+        number = HOMOPHONES.get(said.core()) or HOMOPHONES.get(said.text)
     if number is not None and expecting == "people" and people is None:
         people, number = number, None
     elif number is not None and expecting == "day" and day is None and f"for {number}" not in text:
@@ -90,33 +91,6 @@ def read_slots(said: Said, now: datetime, expecting: Slot | None = None) -> Slot
 
 
 _BARE = re.compile(r"\b(\d{1,3})(?:st|nd|rd|th)?\b")
-_NEGATED = re.compile(r"\b(?:not|instead of|rather than|isnt)(?: (?:on|at|for|the|a))*\s*$")
-_Rule = tuple[re.Pattern[str], Callable[[re.Match[str]], T | None]]
-
-
-def _last(text: str, rules: Iterable[_Rule[T]]) -> tuple[T | None, str, int]:
-    """The last reading ("seven, no, eight") that is not negated ("not Friday"), the text without what was
-    read, and where that reading began (-1: nowhere).
-    """
-    original = text
-    found: list[tuple[int, T]] = []
-    for pattern, meaning in rules:
-        for match in pattern.finditer(text):
-            value = meaning(match)
-            if value is not None:
-                found.append((match.start(), value))
-                # As long as what it replaces, so that later matches keep their places.
-                text = text[: match.start()] + "." * len(match[0]) + text[match.end() :]
-    found = [(start, value) for start, value in found if not _NEGATED.search(original[:start])]
-    if not found:
-        return None, text, -1
-    place, last = max(found, key=lambda item: item[0])
-    return last, text, place
-
-
-def _dotted(pattern: re.Pattern[str], text: str) -> str:
-    return pattern.sub(lambda match: "." * len(match[0]), text)
-
 
 # -- spans of time -----------------------------------------------------------------------------
 
@@ -130,11 +104,11 @@ def _span(match: re.Match[str]) -> timedelta:
     return timedelta(hours=count) if match[3].startswith("hour") else timedelta(minutes=count)
 
 
-_AHEAD: list[_Rule[timedelta]] = [
+_AHEAD: list[Rule[timedelta]] = [
     (re.compile(rf"\bin (?:about |around )?{_SPAN}\b(?: time\b)?"), _span),
     (re.compile(rf"\b{_SPAN} from now\b"), _span),
 ]
-_LATER: list[_Rule[timedelta]] = [
+_LATER: list[Rule[timedelta]] = [
     (re.compile(rf"\b{_SPAN} (?:later|after that)\b"), _span),
     (re.compile(rf"\b{_SPAN} (?:earlier|before that)\b"), lambda m: -_span(m)),
 ]
@@ -171,106 +145,6 @@ def _choice(match: re.Match[str], expecting: Slot | None) -> Choice:
     return Choice(slot, " or ".join(word.title() if word.title() in DAYS else word for word in names))
 
 
-# -- people ------------------------------------------------------------------------------------
-
-# The recogniser prefers the commoner word of the same sound.
-_HOMOPHONES = {"to": 2, "too": 2, "for": 4, "fore": 4, "ate": 8, "won": 1, "tree": 3, "free": 3, "tin": 10}
-_N = rf"(\d{{1,6}}|{'|'.join(_HOMOPHONES)})"
-_GUESTS = (
-    r"(?:people|persons?|guests?|diners?|seats?|places|friends|adults?|grown ups?|"
-    r"children|child|kids?|babies|baby)\b"
-)
-_FAMILY = re.compile(r"\b(\d{1,2}) (?:adults?|grown ups?|children|child|kids?|babies|baby)\b")
-
-
-def _value(word: str) -> int:
-    return _HOMOPHONES[word] if word in _HOMOPHONES else int(word)
-
-
-def _with(companion: str) -> int | None:
-    """How many the caller is with "my wife", "my parents"; nobody knows with "my friends"."""
-    if companion.endswith("parents"):
-        return 3
-    many = companion in ("family", "team", "children") or re.search(r"[^s]s$", companion)
-    return None if many else 2
-
-
-_COMPANY = (
-    r"(?:friends|others|people|kids?|children|child|colleagues|guests|more|sons|daughters|boys|girls|"
-    r"brothers|sisters|babies|adults)\b"
-)
-# "My friend and I want a window seat" tells no number, "… would like a table" does.
-_NO_REMARK = (
-    r"(?! (?:want|need|would|like|love|prefer|are|have|can|cant|dont|will)\b"
-    r"(?!.*\b(?:table|tables|book|reserve|reservation|eat|dine|dinner|lunch)\b))"
-)
-_SOME_OF_US = re.compile(r"\b\d{1,2} of (?:us|you|them)\b")
-_PEOPLE: list[_Rule[int]] = [
-    (re.compile(pattern), meaning)
-    for pattern, meaning in (
-        (
-            rf"\b(my \w+ (?:and )?)?(?:me|myself|i) (?:and|plus|with) (?:my )?{_N} (?:\w+ )?{_COMPANY}",
-            lambda m: _value(m[2]) + (2 if m[1] else 1),
-        ),
-        (
-            rf"\bmy {_N} (?:\w+ )?{_COMPANY} and (?:me|i|myself)\b{_NO_REMARK}",
-            lambda m: _value(m[1]) + 1,
-        ),
-        (rf"\b(?:me|myself) and (?:my|a) (\w+)\b{_NO_REMARK}", lambda m: _with(m[1])),
-        (rf"\bmy (\w+) and (?:me|i|myself)\b{_NO_REMARK}", lambda m: _with(m[1])),
-        (r"\ba couple\b|\bboth of us\b", lambda m: 2),
-        # "Two of us are vegetarians" is a remark, wherever it stands.
-        (
-            rf"(?:^|\b(?:we are|were|we will be|well be|there are|there will be|therell be|there is|make it|"
-            rf"for|all|just|only|the|table of|its|be) ){_N} of (?:us|you)\b"
-            r"(?! (?:is|are|am|has|have|was|wants?|needs?|likes?|cant|can|will|would|do|dont|does|doesnt|"
-            r"eats?)\b)",
-            lambda m: _value(m[1]),
-        ),
-        (r"\bhalf a dozen\b", lambda m: 6),
-        (r"\b(?:a|1) dozen\b", lambda m: 12),
-        (r"\bnobody\b|\bno people\b", lambda m: 0),
-        (r"\bminus (\d+)(?: people)?\b", lambda m: -int(m[1])),
-        (rf"\b{_N} {_GUESTS}", lambda m: _value(m[1])),
-        (rf"\b(?:party|group|family|table|booking|reservation) (?:of|for) {_N}\b", lambda m: _value(m[1])),
-        (
-            r"\b(?:we are|were|we will be|well be|there are|there will be|therell be) (\d+)\b",
-            lambda m: int(m[1]),
-        ),
-        (
-            r"\b(?:just|only) (?:for )?me\b|\b(?:by|for) myself\b|\balone\b|\b(?:its|for) me\b|^me$",
-            lambda m: 1,
-        ),
-    )
-]
-_MORE: list[_Rule[int]] = [
-    (
-        re.compile(r"(?<!\bme and )\b(\d{1,2}) (?:more|extra) (?:people|persons?|guests?|friends?|kids?)\b"),
-        lambda m: int(m[1]),
-    ),
-    (
-        re.compile(r"^(?:and |with )?(?:plus (\d{1,2})|(\d{1,2}) more)(?: please)?$"),
-        lambda m: int(m[1] or m[2]),
-    ),
-]
-_EACH_FOR: _Rule[int] = (
-    re.compile(rf"\b(\d{{1,2}}) for (?=(?:\.|today|tonight|tomorrow|lunch|dinner|{'|'.join(DAYS).lower()}))"),
-    lambda m: int(m[1]),
-)
-_FOR: _Rule[int] = (re.compile(r"\bfor (\d{1,6})\b"), lambda m: int(m[1]))
-
-
-def _people(text: str, *, for_is_people: bool) -> tuple[int | None, str, int]:
-    family = list(_FAMILY.finditer(text))
-    if len(family) > 1:
-        return sum(int(match[1]) for match in family), _dotted(_FAMILY, text), family[-1].start()
-    people, text, place = _last(text, _PEOPLE)
-    text = _dotted(_SOME_OF_US, text)
-    if people is None and for_is_people:
-        return _last(text, [_FOR, _EACH_FOR])
-    return people, text, place
-
-
 # -- times -------------------------------------------------------------------------------------
 
 _EVENING = re.compile(r"\b(?:evening|tonight|afternoon|night|dinner|supper)\b")
@@ -287,37 +161,40 @@ _AT = r"\b(?:(?:at|around|about|by|from) )*"
 _H = r"(\d{1,2}|ate)"
 _PM = r"(?: (am|pm)\b| oclock\b(?: (am|pm)\b)?)?"
 # "at 8, 10 people" is not 8:10.
-_NO_GUESTS = rf"\b(?! {_GUESTS})"
+_NO_GUESTS = rf"\b(?! {GUESTS})"
 _CLOCKS: list[tuple[re.Pattern[str], Callable[[re.Match[str]], tuple[int, int]]]] = [
     (re.compile(pattern), meaning)
     for pattern, meaning in (
         (rf"{_AT}(?:12 )?(?:noon|midday)\b", lambda m: (12, 0)),
         (rf"{_AT}(?:12 )?midnight\b", lambda m: (0, 0)),
-        (rf"{_AT}half (?:past )?{_H}{_PM}", lambda m: (_value(m[1]), 30)),
-        (rf"{_AT}(?:a )?quarter (?:past|after) {_H}{_PM}", lambda m: (_value(m[1]), 15)),
-        (rf"{_AT}(?:a )?quarter (?:to|too|2|till|of) {_H}{_PM}", lambda m: (_value(m[1]) - 1, 45)),
-        (rf"{_AT}(5|10|20|25)(?: minutes)? (?:past|after) {_H}{_PM}", lambda m: (_value(m[2]), _value(m[1]))),
+        (rf"{_AT}half (?:past )?{_H}{_PM}", lambda m: (value_of(m[1]), 30)),
+        (rf"{_AT}(?:a )?quarter (?:past|after) {_H}{_PM}", lambda m: (value_of(m[1]), 15)),
+        (rf"{_AT}(?:a )?quarter (?:to|too|2|till|of) {_H}{_PM}", lambda m: (value_of(m[1]) - 1, 45)),
+        (
+            rf"{_AT}(5|10|20|25)(?: minutes)? (?:past|after) {_H}{_PM}",
+            lambda m: (value_of(m[2]), value_of(m[1])),
+        ),
         (
             rf"{_AT}(5|10|20|25)(?: minutes)? (?:to|till) {_H}{_PM}",
-            lambda m: (_value(m[2]) - 1, 60 - _value(m[1])),
+            lambda m: (value_of(m[2]) - 1, 60 - value_of(m[1])),
         ),
-        (rf"{_AT}{_H}:(\d\d)\b{_PM}", lambda m: (_value(m[1]), int(m[2]))),
-        (rf"{_AT}{_H} (?:oh|o|0) (\d)\b{_PM}", lambda m: (_value(m[1]), int(m[2]))),
-        (rf"{_AT}{_H} (\d\d){_NO_GUESTS}{_PM}", lambda m: (_value(m[1]), int(m[2]))),
+        (rf"{_AT}{_H}:(\d\d)\b{_PM}", lambda m: (value_of(m[1]), int(m[2]))),
+        (rf"{_AT}{_H} (?:oh|o|0) (\d)\b{_PM}", lambda m: (value_of(m[1]), int(m[2]))),
+        (rf"{_AT}{_H} (\d\d){_NO_GUESTS}{_PM}", lambda m: (value_of(m[1]), int(m[2]))),
         # "730", "1930", but neither "a table for 150" nor "100".
         (
             rf"(?<!\btable for )(?<!\bparty of ){_AT}([1-9]|1\d|2[0-3])([0-5]\d){_NO_GUESTS}(?<!\b\d00){_PM}",
-            lambda m: (_value(m[1]), int(m[2])),
+            lambda m: (value_of(m[1]), int(m[2])),
         ),
-        (rf"{_AT}{_H} (?:(am|pm)|oclock(?: (am|pm))?)\b", lambda m: (_value(m[1]), 0)),
-        (rf"{_AT}{_H}(?= (?:in the|at night|tonight|this|sharp)\b)", lambda m: (_value(m[1]), 0)),
-        (rf"\bat (?:about |around )?{_N}{_NO_GUESTS}", lambda m: (_value(m[1]), 0)),
-        (rf"\b(?:around|about|by|after|before) {_H}{_NO_GUESTS}", lambda m: (_value(m[1]), 0)),
+        (rf"{_AT}{_H} (?:(am|pm)|oclock(?: (am|pm))?)\b", lambda m: (value_of(m[1]), 0)),
+        (rf"{_AT}{_H}(?= (?:in the|at night|tonight|this|sharp)\b)", lambda m: (value_of(m[1]), 0)),
+        (rf"\bat (?:about |around )?{NUMBER}{_NO_GUESTS}", lambda m: (value_of(m[1]), 0)),
+        (rf"\b(?:around|about|by|after|before) {_H}{_NO_GUESTS}", lambda m: (value_of(m[1]), 0)),
     )
 ]
 
 
-def _clock_rules(half: Half | None) -> list[_Rule[Clock]]:
+def _clock_rules(half: Half | None) -> list[Rule[Clock]]:
     def rule(meaning: Callable[[re.Match[str]], tuple[int, int]]) -> Callable[[re.Match[str]], Clock | None]:
         def clock(match: re.Match[str]) -> Clock | None:
             hour, minute = meaning(match)
@@ -366,14 +243,14 @@ _CALENDAR: list[tuple[re.Pattern[str], _Day]] = [
             lambda m, today: _day_of_month(int(m[1]), today),
         ),
         (
-            rf"the (\d{{1,2}})(?! (?:{_GUESTS}|of us|am|pm|oclock))",
+            rf"the (\d{{1,2}})(?! (?:{GUESTS}|of us|am|pm|oclock))",
             lambda m, today: _day_of_month(int(m[1]), today),
         ),
     )
 ]
 
 
-def _day_rules(today: date) -> list[_Rule[date]]:
+def _day_rules(today: date) -> list[Rule[date]]:
     def rule(meaning: _Day) -> Callable[[re.Match[str]], date | None]:
         return lambda match: meaning(match, today)
 

