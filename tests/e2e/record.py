@@ -9,10 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 from playwright.sync_api import Page
 
 from tests.e2e.caller import Caller
-from tests.e2e.servers import Site
+from tests.e2e.servers import Sandbox, Site
 
 ENDS = ("hang_up", "session_ended", "disconnected", "call_failed")
 
@@ -79,6 +80,36 @@ def unsent(page: Page) -> list[str]:
     """The keys of the frames that a page keeps, as nobody has said that they are stored."""
     keys: list[str] = page.evaluate("() => Object.keys(sessionStorage)")
     return [key for key in keys if ".unsent." in key]
+
+
+def proof(site: Site, session: str) -> tuple[str, int, int]:
+    """(proof, recovered, differing)"""
+    with closing(sqlite3.connect(site.env["DATABASE_PATH"])) as database:
+        found = database.execute(
+            "SELECT proof, recovered, differing FROM sessions_app_voicesession WHERE id = ?",
+            [session.replace("-", "")],
+        ).fetchone()
+    return (found[0], found[1], found[2])
+
+
+def prove(page: Page, site: Site, session: str) -> tuple[str, int, int]:
+    """Sweep until an ended call has been compared with the platform's record. Returns what came of it."""
+
+    def is_proved() -> bool:
+        site.manage("sweep")
+        return proof(site, session)[0] != ""
+
+    wait_until(page, is_proved, "the call is compared with the platform's record")
+    return proof(site, session)
+
+
+def recorded(sandbox: Sandbox, logged: Iterable[Row]) -> list[dict[str, Any]]:
+    """The entries of the platform's own record of the call that a page has reported so."""
+    call = next(row.data["id"] for row in logged if row.type == "session_started")
+    key = {"Authorization": f"Bearer {sandbox.api_key}"}
+    answer = httpx.get(f"{sandbox.base_url}/v1/calls/{call}", headers=key).raise_for_status()
+    entries: list[dict[str, Any]] = answer.json()["transcript"]["entries"]
+    return entries
 
 
 def wait_until(page: Page, condition: Callable[[], bool], what: str, timeout_ms: int = 30_000) -> None:

@@ -11,7 +11,7 @@ from playwright.sync_api import Error, expect
 from tests.e2e.caller import PATIENCE_MS, Caller
 from tests.e2e.conftest import NewContext, Watch
 from tests.e2e.ear import likeness
-from tests.e2e.record import browser_rows, expect_whole, session_state, texts, unsent, wait_until
+from tests.e2e.record import browser_rows, expect_whole, prove, session_state, texts, unsent, wait_until
 from tests.e2e.servers import Site
 
 
@@ -70,6 +70,7 @@ def test_killed_server_stops_neither_the_call_nor_its_log(caller: Caller, own_si
     assert caller.troubles() == []
     caller.hang_up()
     expect_whole(caller, own_site)
+    assert prove(caller.page, own_site, caller.session) == ("complete", 0, 0)
 
 
 def test_restarted_server_answers_for_its_tool_and_misses_nothing(caller: Caller, own_site: Site) -> None:
@@ -94,6 +95,7 @@ def test_restarted_server_answers_for_its_tool_and_misses_nothing(caller: Caller
     assert caller.troubles() == []
     caller.hang_up()
     expect_whole(caller, own_site)
+    assert prove(caller.page, own_site, caller.session) == ("complete", 0, 0)
 
 
 def test_page_reloaded_while_the_server_is_away_brings_its_leftovers(
