@@ -97,6 +97,22 @@ def plain(value: Any) -> Any:
             return value
 
 
+def nearest(ours: Sequence[int], theirs: Sequence[int], limit_ms: int) -> list[tuple[int, int]]:
+    """Pairs of places of the moments that are not further apart than the limit, each moment in one pair, the
+    first with the first; both in order."""
+    pairs = []
+    mine = other = 0
+    while mine < len(ours) and other < len(theirs):
+        if abs(ours[mine] - theirs[other]) <= limit_ms:
+            pairs.append((mine, other))
+            mine, other = mine + 1, other + 1
+        elif ours[mine] < theirs[other]:
+            mine += 1
+        else:
+            other += 1
+    return pairs
+
+
 def match(
     log: Sequence[Told],
     record: Sequence[Told],

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from statistics import median
 
-from sessions_app.comparison import INTERRUPTION_MS, TOLD, TURNS, Pair, Told, Verdict, match
+from sessions_app.comparison import INTERRUPTION_MS, TOLD, TURNS, Pair, Told, Verdict, match, nearest
 from sessions_app.events import MAX_INT
 from sessions_app.models import SessionEvent
 from sessions_app.record import Entry
@@ -129,17 +129,10 @@ def _next_known(length: int, known: dict[int, int]) -> list[int | None]:
 def _match_interruptions(
     events: Sequence[SessionEvent], entries: Sequence[Entry], times: dict[int, int]
 ) -> dict[int, int]:
-    """Of each entry the nearest mark in the log that is not another's; both in order."""
-    free = [index for index, event in enumerate(events) if event.type == "interruption"]
-    found = {}
-    for place, entry in enumerate(entries):
-        if entry.type != "interruption" or not free:
-            continue
-        # Without a time there is only the order to go by.
-        nearest = (
-            min(free, key=lambda index: abs(events[index].at_ms - times[place])) if entry.at else free[0]
-        )
-        if entry.at is None or abs(events[nearest].at_ms - times[place]) <= INTERRUPTION_MS:
-            found[place] = nearest
-            free.remove(nearest)
-    return found
+    """By time; of a record without times, the first is the first."""
+    ours = [index for index, event in enumerate(events) if event.type == "interruption"]
+    theirs = [index for index, entry in enumerate(entries) if entry.type == "interruption"]
+    limit_ms = INTERRUPTION_MS if all(entries[index].at for index in theirs) else MAX_INT
+    theirs.sort(key=lambda index: times[index])
+    pairs = nearest([events[n].at_ms for n in ours], [times[n] for n in theirs], limit_ms)
+    return {theirs[other]: ours[mine] for mine, other in pairs}

@@ -21,6 +21,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -162,28 +163,28 @@ def foreign_because(session: VoiceSession, record: Record) -> str:
 
 def _settle(session: VoiceSession, record: Record, now: datetime) -> None:
     """Adds what is missing and keeps the outcome, in one transaction. Raises NotProvableError."""
+    # Thousands of lines take a second, in which nobody else should wait for the row (or, on SQLite, at all).
+    heads, finding = _heads(session), _find(session, record)
     with transaction.atomic():
         # Whoever else compares or reports waits here, and then sees what this has added.
         session.lock()
-        ours = list(session.events.filter(source=BROWSER).in_order())
-        comparison, times = compare(session.created_at, ours, record.entries)
-        alone = comparison.alone
+        if heads != _heads(session):
+            finding = _find(session, record)
         ended = max(filter(None, (session.ended_at, record.moment("ended_at"))), default=now)
         is_young = abs(now - ended) < SETTLED
-        if alone and is_young:
+        if finding.alone and is_young:
             raise NotProvableError("The platform's record is not complete yet.")
-        rows = [*_rows(comparison, times), *_alone_rows(session, alone, comparison)]
-        _add(session, rows)
-        differing = len(comparison.differing) + len(alone)
-        proof = Proof.DIFFERS if differing else Proof.RECOVERED if comparison.missing else Proof.COMPLETE
+        _add(session, finding.rows)
+        proof = Proof.RECOVERED if finding.recovered else Proof.COMPLETE
+        proof = Proof.DIFFERS if finding.differing else proof
         because = ""
         if record.unreadable:
             proof = Proof.UNVERIFIED
             because = f"{record.unreadable} entries of the platform's record cannot be read."
         session.settle_proof(
             proof,
-            recovered=len(comparison.missing),
-            differing=differing,
+            recovered=finding.recovered,
+            differing=finding.differing,
             because=because,
             call=record.facts,
             at=now,
@@ -191,8 +192,32 @@ def _settle(session: VoiceSession, record: Record, now: datetime) -> None:
         )
 
 
+def _heads(session: VoiceSession) -> tuple[int, int]:
+    """They move with every line that a comparison looks at."""
+    return log.last_seq(session.pk, BROWSER), log.last_seq(session.pk, PLATFORM)
+
+
 Row = tuple[int, str, dict[str, Any], datetime | None]
 """at_ms, type, data, the platform's time"""
+
+
+@dataclass(frozen=True)
+class Finding:
+    recovered: int
+    differing: int
+    alone: int
+    """Of those that differ, the lines that only the log has."""
+    rows: list[Row]
+    """What is to be added."""
+
+
+def _find(session: VoiceSession, record: Record) -> Finding:
+    ours = list(session.events.filter(source=BROWSER).in_order())
+    comparison, times = compare(session.created_at, ours, record.entries)
+    alone = comparison.alone
+    rows = _new(session, _rows(comparison, times)) + _alone_rows(session, alone, comparison)
+    differing = len(comparison.differing) + len(alone)
+    return Finding(len(comparison.missing), differing, len(alone), rows)
 
 
 def _rows(comparison: Comparison, times: dict[int, int]) -> list[Row]:
@@ -231,22 +256,25 @@ def _alone_rows(session: VoiceSession, alone: Sequence[SessionEvent], comparison
     return rows
 
 
-def _add(session: VoiceSession, rows: Iterable[Row]) -> None:
-    """Appends the rows that are not there. Raises NotProvableError."""
+def _new(session: VoiceSession, rows: Iterable[Row]) -> list[Row]:
+    """Those that are not in the log."""
     there = Counter(
         _identity(row.type, row.data)
         for row in session.events.filter(source=PLATFORM).exclude(type=NOT_IN_RECORD)
     )
-    seq = log.last_seq(session.pk, PLATFORM)
-    frames = []
-    for at_ms, kind, data, at in rows:
-        if kind != NOT_IN_RECORD:
-            identity = _identity(kind, data)
-            there[identity] -= 1
-            if there[identity] >= 0:
-                continue
-        seq += 1
-        frames.append(Frame(seq, at_ms, kind, data, at))
+    new = []
+    for row in rows:
+        identity = _identity(row[1], row[2])
+        there[identity] -= 1
+        if there[identity] < 0:
+            new.append(row)
+    return new
+
+
+def _add(session: VoiceSession, rows: Sequence[Row]) -> None:
+    """Raises NotProvableError."""
+    first = log.last_seq(session.pk, PLATFORM) + 1
+    frames = [Frame(first + n, *row) for n, row in enumerate(rows)]
     try:
         if frames:
             log.record(session.pk, frames, source=PLATFORM)

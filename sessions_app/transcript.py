@@ -13,7 +13,7 @@ from datetime import timedelta
 from itertools import chain
 from typing import Any
 
-from sessions_app.comparison import INTERRUPTION_MS, TOLD, Told, Verdict, match
+from sessions_app.comparison import INTERRUPTION_MS, TOLD, Told, Verdict, match, nearest
 from sessions_app.events import ToolCall
 from sessions_app.models import SessionEvent, VoiceSession
 
@@ -21,6 +21,9 @@ BROWSER, PLATFORM = SessionEvent.Source.BROWSER, SessionEvent.Source.PLATFORM
 
 NOT_IN_RECORD = "not_in_record"
 """The type of the platform's row that says of a line of the browser's that the record has nothing like it."""
+
+NEAR = 20
+"""What an interruption cuts is one of the last turns before it; a log may hold ten thousand."""
 
 SILENT = ("speech_started", "speech_stopped", "reply_audible")
 """In the log for those who measure; a reader of the conversation has no use for them."""
@@ -204,11 +207,9 @@ def _told_later(
             (rows[pair.record.index], later[pair.log.index], pair.verdict == Verdict.SAME) for pair in pairs
         ]
         marks = [event for event in later if event.type == "interruption"]
-        for row in rows:
-            near = [mark for mark in marks if abs(mark.at_ms - row.at_ms) <= INTERRUPTION_MS]
-            if row.type == "interruption" and near:
-                marks.remove(near[0])
-                pairs_of_events.append((row, near[0], True))
+        cuts = [row for row in rows if row.type == "interruption"]
+        near = nearest([mark.at_ms for mark in marks], [row.at_ms for row in cuts], INTERRUPTION_MS)
+        pairs_of_events += [(cuts[other], marks[mine], True) for mine, other in near]
         taken |= {line.pk for _, line, _ in pairs_of_events}
         found += pairs_of_events
     return found
@@ -239,7 +240,7 @@ def cut_texts(events: Iterable[SessionEvent]) -> set[int]:
             if event.source == PLATFORM and event.data.get("turn_id"):
                 named.add(event.data["turn_id"])
                 continue
-            for turn in reversed(turns):
+            for turn in turns[: -NEAR - 1 : -1]:
                 if turn.role == "agent":
                     cut.add(turn.pk)
                 is_earlier = turn.source == event.source and turn.seq < event.seq

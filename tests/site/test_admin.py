@@ -499,7 +499,7 @@ class ProofTests(AdminTestCase):
 
     def record(self, *told: tuple[int, str, dict[str, Any]], call_id: str = "call-77", **facts: Any) -> None:
         """What the platform has of the call from now on."""
-        entries = [entry(kind, at_ms, data.get("text", data.get("transcript"))) for at_ms, kind, data in told]
+        entries = [entry(kind, at_ms, data.get("text") or data["transcript"]) for at_ms, kind, data in told]
         self.platform.calls[call_id] = (200, {**RECORD, **facts, "transcript": {"entries": entries}})
 
     def compare(self, session: VoiceSession) -> str:
