@@ -136,6 +136,7 @@ def last_seq(session_id: UUID, source: str = BROWSER) -> int:
 
 def end(session: VoiceSession, reason: str, at: datetime) -> None:
     """Ends a call by the site's own decision, as a line of its log. Call it inside a transaction."""
+    session.lock()  # or another process could give its line the same number
     at_ms = max(0, round((at - session.created_at) / timedelta(milliseconds=1)))
     record(
         session.pk,

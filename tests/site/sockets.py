@@ -62,7 +62,7 @@ class Socket:
 
     @classmethod
     def relay(
-        cls, client: Client | None, session: VoiceSession | UUID, page: str = "", **headers: str | None
+        cls, client: Client | None, session: VoiceSession | UUID, page: str = "", /, **headers: str | None
     ) -> Self:
         pk = session.pk if isinstance(session, VoiceSession) else session
         return cls(client, f"/ws/sessions/{pk}/" + (f"?page={page}" if page else ""), **headers)

@@ -53,7 +53,7 @@ class RelayTests(TransactionTestCase):
     def setUp(self) -> None:
         self.session = open_session(self.client)
 
-    def relay(self, client: Client | None = None, page: str = "", **headers: str | None) -> Socket:
+    def relay(self, client: Client | None = None, *, page: str = "", **headers: str | None) -> Socket:
         return Socket.relay(client or self.client, self.session, page, **headers)
 
     async def reload(self) -> VoiceSession:
@@ -312,10 +312,10 @@ class RelayTests(TransactionTestCase):
         assert [seq for seq, _ in await rows(self.session)] == [1, 2, 3]
 
     async def test_pages_are_told_to_slow_down_when_too_much_waits(self) -> None:
-        for limits in ({"MAX_WAITING": 3}, {"MAX_WAITING_BYTES": 200}):
+        for name, limit in (("MAX_WAITING", 3), ("MAX_WAITING_BYTES", 200)):
             self.session = await sync_to_async(open_session)(self.client)
             with (
-                mock.patch.multiple(module_of_writer, **limits),
+                mock.patch.object(module_of_writer, name, limit),
                 self.database(OperationalError("locked")) as database,
                 self.assertLogs("sessions_app", "WARNING"),
             ):
