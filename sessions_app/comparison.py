@@ -118,15 +118,17 @@ def match(
     record: Sequence[Told],
     cut_in_log: Collection[int] = (),
     cut_in_record: Collection[int] = (),
+    guessed: Collection[int] = (),
 ) -> list[Pair]:
     """The lines that tell of the same; both tellings in the conversation's order.
 
-    `cut_in_log`, `cut_in_record`: the places of the agent's turns that were cut off, as each side has it.
+    `cut_in_log`, `cut_in_record`: the places of turns that were cut off, as each side has it. `guessed`: in
+    the log, the caller's whose words could still change when the call ended.
     """
 
     def differing(mine: Told, other: Told) -> Pair:
         is_cut = mine.index in cut_in_log or other.index in cut_in_record
-        is_harmless = is_cut and is_beginning(mine.said, other.said)
+        is_harmless = mine.index in guessed or (is_cut and is_beginning(mine.said, other.said))
         return Pair(mine, other, Verdict.CUT if is_harmless else Verdict.DIFFERS)
 
     pairs = _by_id(log, record, differing)

@@ -16,7 +16,7 @@ from sessions_app.comparison import INTERRUPTION_MS, TOLD, TURNS, Pair, Told, Ve
 from sessions_app.events import MAX_INT
 from sessions_app.models import SessionEvent
 from sessions_app.record import Entry
-from sessions_app.transcript import cut_texts
+from sessions_app.transcript import cut_texts, is_unfinished
 
 
 @dataclass
@@ -28,10 +28,12 @@ class Comparison:
     pairs: list[Pair] = field(default_factory=list)
     interruptions: dict[int, int] = field(default_factory=dict)
     """Places in `entries` and in `events`."""
+    farewells: set[int] = field(default_factory=set)
+    """Places in `entries` of the agent's being cut off by the hang-up, which the log tells as such."""
 
     @property
     def missing(self) -> list[int]:
-        known = {pair.record.index for pair in self.pairs} | self.interruptions.keys()
+        known = {pair.record.index for pair in self.pairs} | self.interruptions.keys() | self.farewells
         return [index for index in range(len(self.entries)) if index not in known]
 
     @property
@@ -60,11 +62,19 @@ def compare(
         Told.read(index, entry.type, entry.data) for index, entry in enumerate(entries) if entry.type in TOLD
     ]
     cut_ids = cut_texts(events)
-    cut_in_log = {index for index, event in enumerate(events) if event.pk in cut_ids}
-    pairs = match(log_side, record_side, cut_in_log, cut_entries(entries))
+    cut_in_log = {index for index, event in enumerate(events) if event.pk in cut_ids or is_unfinished(event)}
+    guessed = {index for index, event in enumerate(events) if event.role == "caller" and is_unfinished(event)}
+    pairs = match(log_side, record_side, cut_in_log, cut_entries(entries), guessed)
     comparison = Comparison(entries, events, pairs)
     times = places_in_time(created_at, comparison)
     comparison.interruptions = _match_interruptions(events, entries, times)
+    left = min((event.at_ms for event in events if event.type == "hang_up"), default=MAX_INT)
+    last = max((told.index for told in record_side), default=-1)
+    comparison.farewells = {
+        index
+        for index, entry in enumerate(entries)
+        if entry.type == "interruption" and times[index] >= left and index > last
+    }
     return comparison, times
 
 

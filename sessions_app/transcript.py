@@ -35,7 +35,6 @@ NOTES = {
     "connected": "The caller joined",
     "session_started": "The call began",
     "session_ended": "The agent ended the call",
-    "hang_up": "The caller hung up",
     "disconnected": "The media connection ended",
     "reconnected": "Connected again",
     "playback_allowed": "The agent's voice could be heard from here on",
@@ -273,12 +272,17 @@ def line_of(event: SessionEvent, look: Look, calls: Mapping[str, SessionEvent]) 
     other = replace(_line(look.other, calls), is_side=True) if look.other else None
     return replace(
         line,
-        is_cut=look.is_cut,
+        is_cut=look.is_cut or is_unfinished(event),
         is_hidden=look.is_hidden,
         is_alone=look.is_alone,
         other=other,
         is_other_harmless=bool(look.other and look.other.data.get("is_cut")),
     )
+
+
+def is_unfinished(event: SessionEvent) -> bool:
+    """Whether these are the words so far of a turn that the end of the call, or of its page, cut off."""
+    return bool(event.role and event.data.get("cut_by"))
 
 
 def _line(event: SessionEvent, calls: Mapping[str, SessionEvent]) -> Line:
@@ -296,6 +300,9 @@ def _line(event: SessionEvent, calls: Mapping[str, SessionEvent]) -> Line:
         case "microphone_muted":
             act = "unmuted" if data.get("muted") is False else "muted"
             return Line(event, "note", f"The caller {act} the microphone")
+        case "hang_up":
+            words = "left: the page was closed" if data.get("by") == "page_closed" else "hung up"
+            return Line(event, "note", f"The caller {words}")
         case "ended" if event.source == SessionEvent.Source.SERVER:
             reason = dict(VoiceSession.EndReason.choices).get(data["reason"], data["reason"])
             return Line(event, "note", "The site closed the call:", words=reason)

@@ -414,6 +414,39 @@ class CutTests(ProofTestCase):
         self.prove(session)
         assert state(session) == ("differs", 0, 1)
 
+    def test_a_turn_that_the_end_of_the_call_cut_does_not_alarm(self) -> None:
+        """The page told the words so far; what the caller was saying may have been heard better since."""
+        for name, words in (
+            ("agent-5", {"text": "Good"}),
+            ("user-3", {"transcript": "Stock"}),
+        ):
+            session = ended_call(instead(name, **words, cut_by="page_closed"))
+            self.prove(session)
+            assert state(session) == ("complete", 0, 0)
+            line = next(line for line in shown(session) if line.words in words.values())
+            assert line.is_cut
+            assert line.other is not None
+            VoiceSession.objects.all().delete()
+
+    def test_other_words_of_the_agent_differ_also_at_the_end(self) -> None:
+        session = ended_call(instead("agent-5", text="You won", cut_by="page_closed"))
+        self.prove(session)
+        assert state(session) == ("differs", 0, 1)
+
+    def test_hanging_up_on_the_agent_is_no_interruption_that_the_log_lacks(self) -> None:
+        session = ended_call()
+        record = record_of(session.created_at)
+        entries_of(record).append(
+            {
+                "role": "user",
+                "type": "interruption",
+                "message": "",
+                "createdAt": iso(session.created_at, 38_600),
+            }
+        )
+        self.prove(session, record)
+        assert state(session) == ("complete", 0, 0)
+
     def test_other_words_differ_in_a_turn_that_was_cut_too(self) -> None:
         session = ended_call(instead("agent-3", text="I can sell"))
         self.prove(session)
