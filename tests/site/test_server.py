@@ -26,10 +26,23 @@ CALLS = 20
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    site = start_server(tmp_path_factory.mktemp("site"), MAX_CALLS="1000")
+def listener() -> Iterator[socket.socket]:
+    """Where the site looks for its platform."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener
+
+
+@pytest.fixture(scope="module")
+def home(listener: socket.socket, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    platform = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    site = start_server(tmp_path_factory.mktemp("site"), VATEL_BASE_URL=platform, MAX_CALLS="1000")
     yield site
     site.stop()
+
+
+@pytest.fixture(scope="module")
+def visitor(home: Site) -> Visitor:
+    return seed(home, CALLS + 3)
 
 
 @pytest.fixture
@@ -41,11 +54,6 @@ def site(home: Site) -> Iterator[Site]:
     yield home
     if home.process.poll() is None:
         home.end(signal.SIGKILL)
-
-
-@pytest.fixture
-def visitor(site: Site) -> Visitor:
-    return seed(site, CALLS)
 
 
 def stored(site: Site, session: str) -> list[int]:
@@ -134,29 +142,30 @@ def test_restart_under_load_loses_nothing(site: Site, visitor: Visitor) -> None:
             await listening
 
     async def story() -> list[Page]:
-        talks = [asyncio.create_task(talk(session)) for session in visitor.sessions]
+        talks = [asyncio.create_task(talk(session)) for session in calls]
         for _ in talks:
             await under_way.acquire()
         site.process.send_signal(signal.SIGTERM)
         return await asyncio.gather(*talks)
 
     async def go_on(pages: list[Page]) -> None:
-        await asyncio.gather(*map(resume, visitor.sessions, pages))
+        await asyncio.gather(*map(resume, calls, pages))
 
+    calls = visitor.sessions[:CALLS]
     under_way = asyncio.Semaphore(0)
     pages = asyncio.run(story())
     assert site.process.wait(PATIENCE_S) == 0
     log = site.log.read_text()
     assert "Traceback" not in log
-    assert f"WSCONNECT /ws/sessions/{visitor.sessions[0]}/" in log
+    assert f"WSCONNECT /ws/sessions/{calls[0]}/" in log
     assert PAGE not in log
     assert {page.refused for page in pages} == {"restarting"}
-    for session, page in zip(visitor.sessions, pages, strict=True):
+    for session, page in zip(calls, pages, strict=True):
         assert stored(site, session) == list(range(1, page.acked + 1))
 
     site.start()
     asyncio.run(go_on(pages))
-    for session, page in zip(visitor.sessions, pages, strict=True):
+    for session, page in zip(calls, pages, strict=True):
         assert stored(site, session) == list(range(1, page.sent + 1))
 
 
@@ -188,7 +197,7 @@ async def minting(site: Site, listener: socket.socket) -> AsyncIterator[tuple[Pl
     application.router.add_post("/v1/session-token", platform.mint)
     runner = web.AppRunner(application)
     await runner.setup()
-    await web.SockSite(runner, listener).start()
+    await web.SockSite(runner, listener.dup()).start()  # it closes what it is given
     status = asyncio.create_task(mint())
     asked = asyncio.create_task(platform.asked.wait())
     await asyncio.wait([asked, status], timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
@@ -198,20 +207,10 @@ async def minting(site: Site, listener: socket.socket) -> AsyncIterator[tuple[Pl
     await runner.cleanup()
 
 
-@pytest.fixture
-def listener(site: Site) -> Iterator[socket.socket]:
-    """Where the site looks for its platform."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        site.end(signal.SIGKILL)
-        site.env["VATEL_BASE_URL"] = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        site.start()
-        yield listener
-
-
 def test_request_in_flight_gets_its_answer(site: Site, visitor: Visitor, listener: socket.socket) -> None:
     async def story() -> None:
         async with (
-            connected(site, visitor, visitor.sessions[0]) as page,
+            connected(site, visitor, visitor.sessions[-1]) as page,
             minting(site, listener) as (platform, status),
         ):
             site.process.send_signal(signal.SIGTERM)
@@ -226,7 +225,7 @@ def test_request_in_flight_gets_its_answer(site: Site, visitor: Visitor, listene
 def test_second_signal_ends_it_at_once(site: Site, visitor: Visitor, listener: socket.socket) -> None:
     async def story() -> None:
         async with (
-            connected(site, visitor, visitor.sessions[0]) as page,
+            connected(site, visitor, visitor.sessions[-2]) as page,
             minting(site, listener) as (_, status),
         ):
             site.process.send_signal(signal.SIGINT)
@@ -241,7 +240,7 @@ def test_second_signal_ends_it_at_once(site: Site, visitor: Visitor, listener: s
 
 
 def test_what_hangs_is_cut_off(site: Site, visitor: Visitor, listener: socket.socket) -> None:
-    session = visitor.sessions[0]
+    session = visitor.sessions[-3]
 
     async def story() -> None:
         async with (
