@@ -1,8 +1,9 @@
 from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
 import pytest
-from django.db import connections
+from django.db import close_old_connections, connections
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 
@@ -36,3 +37,10 @@ def writers_connection(django_db_setup: None) -> Iterator[None]:
     """The log's writer keeps its connection, and PostgreSQL drops no database that is in use."""
     yield
     writer.close()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def connections_are_given_back() -> Iterator[None]:
+    """Channels' test client keeps all threads from it, for tests in one transaction; a pool would run dry."""
+    with mock.patch("channels.testing.application.no_op", close_old_connections):
+        yield
