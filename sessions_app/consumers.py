@@ -13,7 +13,7 @@ from django.contrib.auth import get_user
 from django.http import HttpRequest
 
 from sessions_app import log
-from sessions_app.relay import Close, in_thread, watchers
+from sessions_app.relay import Close, browser_of, in_thread, watchers
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class TranscriptConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Chann
     async def connect(self) -> None:
         self.guard: asyncio.Task[None] | None = None
         await self.accept()
-        if not await in_thread(may_watch)(self.scope["session"].session_key):
+        if not await in_thread(may_watch)(browser_of(self.scope).session_key):
             await self.close(Close.NOT_YOURS)
             return
         await self.channel_layer.group_add(log.group(self.session_id), self.channel_name)
@@ -63,7 +63,9 @@ class TranscriptConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Chann
         while not code:
             await asyncio.sleep(self.RECHECK_S)
             try:
-                code = 0 if await in_thread(may_watch)(self.scope["session"].session_key) else Close.NOT_YOURS
+                code = (
+                    0 if await in_thread(may_watch)(browser_of(self.scope).session_key) else Close.NOT_YOURS
+                )
             except Exception:
                 # Whatever it is, nobody goes on watching without having been checked.
                 logger.exception("session %s: permission to watch could not be checked", self.session_id)

@@ -12,14 +12,18 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from enum import IntEnum
+from importlib import import_module
 from itertools import count
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import parse_qs
 from uuid import UUID
 
 from channels.db import DatabaseSyncToAsync
+from django.conf import settings
 from django.contrib.sessions.backends.base import SessionBase
+from django.http import parse_cookie
 from django.utils import timezone
 
 from sessions_app import log, tools
@@ -85,6 +89,9 @@ PER_S, BURST = 40, 200
 MAX_TOOLS = 8
 """Tool calls of one socket that are carried out at once; agents ask for one or two."""
 
+RECENT = timedelta(minutes=1)
+"""A page that comes back gets the outputs of tool calls that it reported within this time."""
+
 # Channels' own way runs every query of all sockets in one thread, where a slow one holds up the others.
 _arrivals = ThreadPoolExecutor(4, thread_name_prefix="arrival")
 # Each waits for a tool, for up to tools.LIMIT_S.
@@ -115,7 +122,7 @@ async def relay(scope: Message, receive: Receive, send: Send) -> None:
     await receive()  # websocket.connect
     await send({"type": "websocket.accept"})
     try:
-        if await socket.enter(scope["session"], page_of(scope)):
+        if await socket.enter(browser_of(scope), page_of(scope)):
             await socket.serve(receive)
     except Exception:
         # Whatever it is, the page keeps its frames and comes back with them.
@@ -123,6 +130,17 @@ async def relay(scope: Message, receive: Receive, send: Send) -> None:
         await socket.shut(Close.TROUBLE)
     finally:
         socket.leave()
+
+
+def browser_of(scope: Message) -> SessionBase:
+    """The session of the browser that connects; read from the database when it is asked for something.
+
+    Not Channels' middleware for it: that one stays around each socket, with 4 KB and a share of every send.
+    """
+    cookies = b"; ".join(value for name, value in scope["headers"] if name == b"cookie").decode("latin-1")
+    store = import_module(settings.SESSION_ENGINE).SessionStore
+    session: SessionBase = store(parse_cookie(cookies).get(settings.SESSION_COOKIE_NAME))
+    return session
 
 
 def page_of(scope: Message) -> str:
@@ -323,7 +341,8 @@ def arrive(session_id: UUID, browser: SessionBase, page: str) -> Arrival | Close
     ack, at_ms = log.last_line(session_id, log.BROWSER)
     unanswered: dict[str, tuple[ToolCall, int]] = {}
     if ack and session.state != VoiceSession.State.ENDED:
-        lines = session.events.filter(source=log.BROWSER).order_by("seq")
+        # Older calls were given up by their agent; the page has told it so.
+        lines = session.events.filter(source=log.BROWSER, recorded_at__gt=now - RECENT).order_by("seq")
         for event in lines.filter(type="tool_call", seq__lte=ack):
             if event.data.get("runs_on") != "page":
                 call = ToolCall.read(event.data)
@@ -367,7 +386,7 @@ async def drain(limit_s: float = 4.0) -> None:
             await asyncio.gather(*(socket.interrupt_tools() for socket in open_sockets))
             await writer.flush()
     except TimeoutError:
-        logger.warning("%s frames could not be stored before the restart", len(writer.waiting))
+        logger.warning("not everything could be stored before the end; the pages keep what was not")
     for socket in open_sockets:
         await socket.shut(Close.RESTARTING)
     for watcher in list(watchers):

@@ -1,7 +1,6 @@
 import os
 
 from channels.routing import ProtocolTypeRouter, URLRouter
-from channels.sessions import SessionMiddlewareStack
 from django.core.asgi import get_asgi_application
 from django.core.exceptions import ImproperlyConfigured
 
@@ -15,6 +14,4 @@ except ImproperlyConfigured as error:
 from sessions_app.routing import websocket_urlpatterns
 from voicedemo.middleware import SameOrigin
 
-application = ProtocolTypeRouter(
-    {"http": http, "websocket": SameOrigin(SessionMiddlewareStack(URLRouter(websocket_urlpatterns)))}
-)
+application = ProtocolTypeRouter({"http": http, "websocket": SameOrigin(URLRouter(websocket_urlpatterns))})

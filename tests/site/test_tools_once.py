@@ -4,7 +4,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from unittest import mock
 
@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from sessions_app import relay, tools
 from sessions_app.events import ToolCall
-from sessions_app.models import ToolRun, VoiceSession
+from sessions_app.models import SessionEvent, ToolRun, VoiceSession
 from sessions_app.tools import tool
 
 from .sockets import PATIENCE_S, Socket, frame, open_session, tool_call, welcome
@@ -149,3 +149,43 @@ class OnceTests(TransactionTestCase):
             assert await page.hear() == welcome(1)
             assert await self.output(page) == interrupted
         assert self.workshop.runs == 1
+
+    async def test_after_a_crash_the_agent_is_answered_within_its_ten_seconds(self) -> None:
+        called_at = timezone.now()
+        await ToolRun.objects.acreate(
+            session=self.session,
+            tool_call_id="c1",
+            name="think",
+            started_at=called_at + timedelta(seconds=0.1),
+        )
+        await VoiceSession.objects.aupdate(created_at=called_at)
+        await sync_to_async(self.post)(tool_call(1, "c1", "think"))
+        clock = Clock(called_at + timedelta(seconds=4))
+        with mock.patch.object(tools, "timezone", clock), mock.patch.object(tools, "clock", clock):
+            async with self.relay() as page:
+                assert await page.hear() == welcome(1)
+                assert (await self.output(page))["code"] == "interrupted"
+        assert clock.at < called_at + timedelta(seconds=9.5)
+        assert self.workshop.runs == 0
+
+    async def test_calls_of_long_ago_are_not_run_when_the_page_comes_back(self) -> None:
+        await sync_to_async(self.post)(tool_call(1, "c1", "think"))
+        await SessionEvent.objects.aupdate(recorded_at=timezone.now() - timedelta(minutes=2))
+        async with self.relay() as page:
+            assert await page.hear() == welcome(1)
+            await page.send(frame(2))
+            assert await page.hear() == {"type": "ack", "ack": 2}
+        assert not await ToolRun.objects.aexists()
+
+
+class Clock:
+    """Moves on only while somebody sleeps."""
+
+    def __init__(self, at: datetime) -> None:
+        self.at = at
+
+    def now(self) -> datetime:
+        return self.at
+
+    def sleep(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
