@@ -386,7 +386,7 @@ async def drain(limit_s: float = 4.0) -> None:
             await asyncio.gather(*(socket.interrupt_tools() for socket in open_sockets))
             await writer.flush()
     except TimeoutError:
-        logger.warning("not everything could be stored before the end; the pages keep what was not")
+        logger.warning("not all frames could be stored before the restart; their pages keep them")
     for socket in open_sockets:
         await socket.shut(Close.RESTARTING)
     for watcher in list(watchers):
