@@ -71,13 +71,14 @@ def commit(lines: Sequence[tuple[UUID, Frame]], seen: Collection[UUID]) -> None:
     """
     now = timezone.now()
     with transaction.atomic():
-        # The sessions' rows before their lines, as `record` does, else the two could wait for each other.
+        # The sessions' rows before their lines, as `record` does, else the two could wait for each other:
+        # a page that leaves posts what its socket has just brought.
         if seen:
             VoiceSession.objects.filter(pk__in=seen).touch(now)
-        _insert(lines, BROWSER, now)
         for session_id, frame in lines:
             if frame.type in STATE_CHANGES:
                 _apply(VoiceSession.objects.get(pk=session_id), frame, BROWSER)
+        _insert(lines, BROWSER, now)
 
 
 def record(session_id: UUID, frames: Sequence[Frame], *, source: str = BROWSER) -> Recorded:
@@ -90,7 +91,8 @@ def record(session_id: UUID, frames: Sequence[Frame], *, source: str = BROWSER) 
     stored: list[Frame] = []
     trouble: Exception | None = None
     with transaction.atomic():
-        session = VoiceSession.objects.select_for_update().get(pk=session_id)
+        # no_key: the writer's foreign keys, which PostgreSQL looks at when it commits, do not wait for this.
+        session = VoiceSession.objects.select_for_update(no_key=True).get(pk=session_id)
         if is_closed(session, now) and source == BROWSER:
             raise LogClosedError
         ack, at_ms = last_line(session_id, source)

@@ -166,7 +166,8 @@ def _settle(session: VoiceSession, record: Record, now: datetime) -> None:
     # Thousands of lines take a second, in which nobody else should wait for the row (or, on SQLite, at all).
     heads, finding = _heads(session), _find(session, record)
     with transaction.atomic():
-        # Whoever else compares or reports waits here, and then sees what this has added.
+        # Whoever else compares waits here, and then sees what this has added. What is reported meanwhile is
+        # newer than `proved_at`, so that the next sweep looks at it.
         session.lock()
         if heads != _heads(session):
             finding = _find(session, record)

@@ -106,6 +106,38 @@ class ExclusionTests(TransactionTestCase):
         assert sorted(output["booked"] for output in outputs) == ["c0", "c1", "c2"]
         assert Booking.objects.count() == 3
 
+    def test_a_page_that_leaves_by_both_doors_at_once_is_heard_at_both(self) -> None:
+        """What its socket brought is under way into the log while it posts the same: neither may hold what
+        the other one waits for, or one of the two is thrown out, and the page is gone by then."""
+        frames = [Frame(1, 0, "speech_started", {}), Frame(2, 9, "hang_up", {"by": "page_closed"})]
+        for number in (1, 2):  # the second of them changes the call's own row as well
+            with self.subTest(frames[number - 1].type):
+                self.leave_by_both_doors(frames[:number])
+
+    def leave_by_both_doors(self, frames: list[Frame]) -> None:
+        acks: list[int] = []
+        insert = log._insert
+
+        def post() -> None:
+            try:
+                acks.append(log.record(self.session.pk, frames).ack)
+            finally:
+                heard.set()
+                connection.close()
+
+        def insert_and_look(*arguments: Any) -> None:
+            insert(*arguments)
+            if threading.current_thread() is not page:
+                page.start()
+                wait_until_a_lock_is_waited_for(heard)
+
+        heard, page = threading.Event(), threading.Thread(target=post)
+        with mock.patch.object(log, "_insert", insert_and_look):
+            log.commit([(self.session.pk, frame) for frame in frames], set())
+            page.join()
+        assert acks == [len(frames)]
+        assert SessionEvent.objects.count() == len(frames)
+
     def test_those_who_wait_for_tools_leave_connections_to_the_others(self) -> None:
         """More tool calls than the pool has connections: none is held by a thread that only waits."""
         go_on = threading.Event()
@@ -135,6 +167,7 @@ class ExclusionTests(TransactionTestCase):
 def wait_until_a_lock_is_waited_for(or_until: threading.Event) -> None:
     with connections["default"].cursor() as cursor:
         while not or_until.is_set():
+            cursor.execute("SELECT pg_stat_clear_snapshot()")  # inside a transaction it is not looked at anew
             cursor.execute(WAITS_FOR_A_LOCK)
             if cursor.fetchone() != (0,):
                 return
