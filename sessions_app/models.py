@@ -226,7 +226,7 @@ class VoiceSession(models.Model):
         self._change(is_over & Q(call_id=""), prove_at=None, **nothing)
 
     def lock(self) -> None:
-        """Reads the row anew and holds it until the end of the transaction; the writer's lines do not wait."""
+        """Reads the row anew and holds it until the end of the transaction; the writer need not wait."""
         self.refresh_from_db(from_queryset=type(self).objects.select_for_update(no_key=True))
 
     def lease_proof(self, until: datetime) -> bool:
