@@ -92,6 +92,12 @@ def prove(session: VoiceSession) -> None:
     except NotProvableError as trouble:
         session.put_off_proof(str(trouble), now, next_try(session, now, trouble))
         raise
+    except Exception as error:
+        # A record from outside may bring a defect to light; the other calls are to have their turn.
+        logger.exception("session %s: the comparison failed", session.pk)
+        defect = NotProvableError("The comparison failed; the site's log tells how.")
+        session.put_off_proof(str(defect), now, next_try(session, now, defect))
+        raise defect from error
 
 
 def next_try(session: VoiceSession, now: datetime, trouble: NotProvableError) -> datetime | None:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.django import TestCase as PropertyTestCase
 
 from sessions_app import log, reconcile
+from sessions_app.differences import compare
 from sessions_app.events import Frame
 from sessions_app.models import SessionEvent, VoiceSession
 from sessions_app.transcript import Line, lines
@@ -840,6 +841,24 @@ class ScheduleTests(ProofTestCase):
         assert self.prove_again(session) == "The platform reports an error."
         assert state(session) == ("recovered", 1, 0)
         assert session.prove_at is not None
+
+    def test_a_comparison_that_fails_by_a_defect_keeps_no_other_call_waiting(self) -> None:
+        broken, whole = ended_call(), ended_call()
+        VoiceSession.objects.update(prove_at=timezone.now())
+        self.platform.calls = {CALL: (200, record_of(broken.created_at))}
+
+        def compare_one(created_at: datetime, *rest: Any) -> Any:
+            if created_at == broken.created_at:
+                raise ZeroDivisionError
+            return compare(created_at, *rest)
+
+        with mock.patch.object(reconcile, "compare", compare_one), self.assertLogs("sessions_app", "ERROR"):
+            assert reconcile.prove_due(timezone.now()) == {"later": 1, "complete": 1}
+        broken.refresh_from_db()
+        whole.refresh_from_db()
+        assert (broken.proof, whole.proof) == ("", "complete")
+        assert broken.unproved_because == "The comparison failed; the site's log tells how."
+        assert (broken.prove_tries, broken.prove_at is None) == (1, False)
 
     def test_one_run_has_a_budget(self) -> None:
         for _ in range(3):
