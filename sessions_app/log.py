@@ -5,7 +5,7 @@ command): one session's frames, at once.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,7 +15,7 @@ from channels.layers import get_channel_layer
 from django.db import connection, transaction
 from django.utils import timezone
 
-from sessions_app.events import REFUSED, Frame
+from sessions_app.events import Frame
 from sessions_app.models import SessionEvent, VoiceSession
 
 BROWSER = SessionEvent.Source.BROWSER
@@ -37,15 +37,6 @@ STATE_CHANGES = {
     "ended",
 }
 """Events that mean something for the session itself; see `_apply`."""
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """`ack`: the source's last number in the log. `stored`: the new lines. `refused`: what was refused."""
-
-    ack: int
-    stored: list[Frame]
-    refused: list[Frame]
 
 
 class SequenceGapError(Exception):
@@ -81,11 +72,11 @@ def commit(lines: Sequence[tuple[UUID, Frame]], seen: Collection[UUID]) -> None:
         _insert(lines, BROWSER, now)
 
 
-def record(session_id: UUID, frames: Sequence[Frame], *, source: str = BROWSER) -> Recorded:
+def record(session_id: UUID, frames: Sequence[Frame], *, source: str = BROWSER) -> int:
     """Appends a batch of one source's frames, with what they mean for the session, in one transaction.
 
-    A frame that the log has already is passed over. Raises SequenceGapError and LogFullError (what came
-    before is then stored), LogClosedError, and VoiceSession.DoesNotExist.
+    A frame that the log has already is passed over. Returns the source's last number. Raises SequenceGapError
+    and LogFullError (what came before is then stored), LogClosedError, and VoiceSession.DoesNotExist.
     """
     now = timezone.now()
     stored: list[Frame] = []
@@ -118,7 +109,7 @@ def record(session_id: UUID, frames: Sequence[Frame], *, source: str = BROWSER) 
             transaction.on_commit(lambda: async_to_sync(ring)(session_id), robust=True)
     if trouble is not None:
         raise trouble
-    return Recorded(ack, stored, [frame for frame in frames if frame.type == REFUSED])
+    return ack
 
 
 def is_closed(session: VoiceSession, now: datetime) -> bool:

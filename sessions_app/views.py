@@ -123,7 +123,7 @@ def record_events(request: HttpRequest, session_id: UUID) -> JsonResponse:
         return refusal(403, "not_yours", "This call is not yours.")
     try:
         frames = read_frames(request)
-        recorded = log.record(session_id, frames)
+        ack = log.record(session_id, frames)
     except BadRequestError as error:
         return refusal(400, error.code, str(error))
     except log.SequenceGapError as gap:
@@ -132,7 +132,7 @@ def record_events(request: HttpRequest, session_id: UUID) -> JsonResponse:
         return refusal(429, "log_full", f"{full}.".capitalize())
     except log.LogClosedError:
         return refusal(410, "log_closed", "The log of this call is closed.")
-    return JsonResponse({"ack": recorded.ack})
+    return JsonResponse({"ack": ack})
 
 
 def read_frames(request: HttpRequest) -> list[events.Frame]:

@@ -115,7 +115,7 @@ def test_calls_are_ended_also_when_the_platform_does_not_answer(monkeypatch: pyt
 def test_leftovers_of_an_abandoned_call_are_still_logged() -> None:
     session = call("live", seen_s=91)
     run("sweep")
-    assert log.record(session.pk, [Frame(2, 5000, "hang_up", {})]).ack == 2
+    assert log.record(session.pk, [Frame(2, 5000, "hang_up", {})]) == 2
     session.refresh_from_db()
     assert session.end_reason == "abandoned"
 

@@ -120,7 +120,7 @@ class ExclusionTests(TransactionTestCase):
 
         def post() -> None:
             try:
-                acks.append(log.record(self.session.pk, frames).ack)
+                acks.append(log.record(self.session.pk, frames))
             finally:
                 heard.set()
                 connection.close()
