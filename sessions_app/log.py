@@ -34,9 +34,8 @@ STATE_CHANGES = {
     "hang_up",
     "disconnected",
     "call_failed",
-    "ended",
 }
-"""Events that mean something for the session itself; see `_apply`."""
+"""A browser's events that mean something for the session itself; see `_apply`."""
 
 
 class SequenceGapError(Exception):
