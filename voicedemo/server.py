@@ -15,9 +15,10 @@ import sys
 from typing import Any
 
 from daphne.cli import CommandLineInterface
-from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import defer, reactor
 from twisted.python.failure import Failure
+
+from voicedemo.frames import FastPath
 
 # Its module is __main__.
 logger = logging.getLogger("voicedemo.server")
@@ -37,7 +38,7 @@ RESTART = 1012
 """The WebSocket close code of a server that restarts. Applications cannot send it, but servers can."""
 
 
-class WebSocket(WebSocketProtocol):  # type: ignore[misc]  # Daphne has no types
+class WebSocket(FastPath):
     """Daphne's, which writes into memory without end when the other side does not read.
 
     Whoever writes is never made to wait: the log's writer tells one page after the other, and must not stop
