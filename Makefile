@@ -1,6 +1,6 @@
 # make run     everything up, one URL       make check   the fast half of the tests (under 2 minutes)
 # make test    everything that must hold    make fix     format, and mend what the linters can
-# make bench   the benchmarks (bench/)      make clean   forget what was built; var/ (the data) stays
+# make bench   page and call (see bench/)     make clean   forget what was built; var/ (the data) stays
 #
 # Needed: make and Python 3.11, 3.12 or 3.13. Node and the media server are found on PATH or fetched.
 

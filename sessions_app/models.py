@@ -102,6 +102,9 @@ class VoiceSession(models.Model):
         ABANDONED = "abandoned", "the page went away"
         NOT_STARTED = "not_started", "never started"
 
+    SUPPOSED = (EndReason.ABANDONED, EndReason.NOT_STARTED)
+    """Ends that nobody has told of."""
+
     class Proof(models.TextChoices):
         """What the comparison with the platform's own record of the call has shown."""
 
@@ -204,11 +207,17 @@ class VoiceSession(models.Model):
         self._change(Q(state=self.State.CREATED), state=self.State.LIVE, started_at=at)
 
     def mark_ended(self, reason: str, at: datetime) -> None:
-        """The call is over; the first end wins."""
+        """The call is over; the first end wins, but for one that the site had only supposed.
+
+        When the site itself was away for a while, its sweep takes the calls for abandoned whose pages could
+        not be heard, and these tell of the real end later.
+        """
         if self.started_at is not None:
             at = max(at, self.started_at)
         ended: dict[str, Any] = {"state": self.State.ENDED, "end_reason": reason, "ended_at": at}
-        if self._change(~Q(state=self.State.ENDED), **ended):
+        supposed = Q() if reason in self.SUPPOSED else Q(end_reason__in=self.SUPPOSED)
+        is_open = ~Q(state=self.State.ENDED)
+        if self._change(is_open | supposed if supposed else is_open, **ended):
             self._plan_proof()
 
     @property

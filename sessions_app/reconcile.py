@@ -178,7 +178,7 @@ def _settle(session: VoiceSession, record: Record, now: datetime) -> None:
         if heads != _heads(session):
             finding = _find(session, record)
         ended = max(filter(None, (session.ended_at, record.moment("ended_at"))), default=now)
-        is_young = abs(now - ended) < SETTLED
+        is_young = now - ended < SETTLED
         if finding.alone and is_young:
             raise NotProvableError("The platform's record is not complete yet.")
         _add(session, finding.rows)

@@ -383,7 +383,10 @@ async def drain(limit_s: float = 4.0) -> None:
     open_sockets = list(sockets.values())
     try:
         async with asyncio.timeout(limit_s):
-            await asyncio.gather(*(socket.interrupt_tools() for socket in open_sockets))
+            # One that fails keeps no other from being told; tell_output has logged why.
+            await asyncio.gather(
+                *(socket.interrupt_tools() for socket in open_sockets), return_exceptions=True
+            )
             await writer.flush()
     except TimeoutError:
         logger.warning("not all frames could be stored before the restart; their pages keep them")

@@ -26,7 +26,8 @@ def take(page: Page, name: str) -> None:
         page.set_viewport_size(size)
         for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            page.screenshot(path=PICTURES / f"{name}-{screen}-{scheme}.png")
+            # The admin fades from one scheme into the other.
+            page.screenshot(path=PICTURES / f"{name}-{screen}-{scheme}.png", animations="disabled")
         wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
         assert wide <= 0, f"{name} is {wide} px wider than a {screen}"
 
@@ -52,6 +53,7 @@ def session(new_context: NewContext, site: Site) -> str:
 
 def test_pages_fit_phones_and_desktops(session: str, staff: Page, site: Site) -> None:
     staff.goto(f"{site.url}/admin/sessions_app/voicesession/{session}/change/")
+    staff.get_by_role("button", name="Compare").click()
     take(staff, "admin-transcript")
     staff.goto(f"{site.url}/admin/sessions_app/voicesession/")
     take(staff, "admin-sessions")

@@ -112,12 +112,19 @@ def test_calls_are_ended_also_when_the_platform_does_not_answer(monkeypatch: pyt
     assert (ended.proof, ended.unproved_because) == ("", "The platform takes too long to answer.")
 
 
-def test_leftovers_of_an_abandoned_call_are_still_logged() -> None:
+def test_call_that_was_only_taken_for_abandoned_gets_its_real_end() -> None:
+    """As when the site was away for longer than a page may be silent: the call itself went on."""
     session = call("live", seen_s=91)
     run("sweep")
-    assert log.record(session.pk, [Frame(2, 5000, "hang_up", {})]) == 2
     session.refresh_from_db()
-    assert session.end_reason == "abandoned"
+    assert (session.state, session.end_reason) == ("ended", "abandoned")
+    assert log.record(session.pk, [Frame(2, 5000, "hang_up", {}), Frame(3, 6000, "disconnected", {})]) == 3
+    session.refresh_from_db()
+    assert (session.state, session.end_reason) == ("ended", "hang_up")
+    assert session.ended_at == session.created_at + timedelta(seconds=5)
+    run("sweep")
+    session.refresh_from_db()
+    assert session.end_reason == "hang_up"
 
 
 def test_sweep_forgets_visitors_whose_cookie_has_expired() -> None:
