@@ -3,13 +3,12 @@
 import asyncio
 import json
 import logging
-from importlib import import_module
 from typing import Any
 from uuid import UUID
 
 from channels.generic.websocket import AsyncWebsocketConsumer
-from django.conf import settings
 from django.contrib.auth import get_user
+from django.contrib.sessions.backends.base import SessionBase
 from django.http import HttpRequest
 
 from sessions_app import log
@@ -43,7 +42,7 @@ class TranscriptConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Chann
     async def connect(self) -> None:
         self.guard: asyncio.Task[None] | None = None
         await self.accept()
-        if not await in_thread(may_watch)(browser_of(self.scope).session_key):
+        if not await in_thread(may_watch)(browser_of(self.scope)):
             await self.close(Close.NOT_YOURS)
             return
         await self.channel_layer.group_add(log.group(self.session_id), self.channel_name)
@@ -63,9 +62,7 @@ class TranscriptConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Chann
         while not code:
             await asyncio.sleep(self.RECHECK_S)
             try:
-                code = (
-                    0 if await in_thread(may_watch)(browser_of(self.scope).session_key) else Close.NOT_YOURS
-                )
+                code = 0 if await in_thread(may_watch)(browser_of(self.scope)) else Close.NOT_YOURS
             except Exception:
                 # Whatever it is, nobody goes on watching without having been checked.
                 logger.exception("session %s: permission to watch could not be checked", self.session_id)
@@ -82,9 +79,9 @@ class TranscriptConsumer(AsyncWebsocketConsumer):  # type: ignore[misc]  # Chann
         await self.say({"type": "interim", "frame": message["frame"]})
 
 
-def may_watch(session_key: str | None) -> bool:
-    """Whether this browser session is one of staff who may see calls, now."""
+def may_watch(browser: SessionBase) -> bool:
+    """Whether this session, not read before, is one of staff who may see calls, now."""
     request = HttpRequest()
-    request.session = import_module(settings.SESSION_ENGINE).SessionStore(session_key)
+    request.session = browser
     user = get_user(request)
     return user.is_active and user.is_staff and user.has_perm("sessions_app.view_voicesession")

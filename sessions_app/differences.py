@@ -26,6 +26,8 @@ class Comparison:
     entries: Sequence[Entry]
     events: Sequence[SessionEvent]
     pairs: list[Pair] = field(default_factory=list)
+    times: dict[int, int] = field(default_factory=dict)
+    """For each place in `entries`, its `at_ms` on the call's clock."""
     interruptions: dict[int, int] = field(default_factory=dict)
     """Places in `entries` and in `events`."""
     farewells: set[int] = field(default_factory=set)
@@ -51,10 +53,8 @@ class Comparison:
         return [pair for pair in self.pairs if pair.verdict == Verdict.DIFFERS]
 
 
-def compare(
-    created_at: datetime, events: Sequence[SessionEvent], entries: Sequence[Entry]
-) -> tuple[Comparison, dict[int, int]]:
-    """`events`: the browser's; both in the conversation's order. The second result is `places_in_time`."""
+def compare(created_at: datetime, events: Sequence[SessionEvent], entries: Sequence[Entry]) -> Comparison:
+    """`events`: the browser's; both in the conversation's order."""
     log_side = [
         Told.read(index, event.type, event.data) for index, event in enumerate(events) if event.type in TOLD
     ]
@@ -66,7 +66,7 @@ def compare(
     guessed = {index for index, event in enumerate(events) if event.role == "caller" and is_unfinished(event)}
     pairs = match(log_side, record_side, cut_in_log, cut_entries(entries), guessed)
     comparison = Comparison(entries, events, pairs)
-    times = places_in_time(created_at, comparison)
+    times = comparison.times = places_in_time(created_at, comparison)
     comparison.interruptions = _match_interruptions(events, entries, times)
     left = min((event.at_ms for event in events if event.type == "hang_up"), default=MAX_INT)
     last = max((told.index for told in record_side), default=-1)
@@ -75,7 +75,7 @@ def compare(
         for index, entry in enumerate(entries)
         if entry.type == "interruption" and times[index] >= left and index > last
     }
-    return comparison, times
+    return comparison
 
 
 def cut_entries(entries: Sequence[Entry]) -> set[int]:

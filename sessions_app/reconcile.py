@@ -220,14 +220,14 @@ class Finding:
 
 def _find(session: VoiceSession, record: Record) -> Finding:
     ours = list(session.events.filter(source=BROWSER).in_order())
-    comparison, times = compare(session.created_at, ours, record.entries)
+    comparison = compare(session.created_at, ours, record.entries)
     alone = comparison.alone
-    rows = _new(session, _rows(comparison, times)) + _alone_rows(session, alone, comparison)
+    rows = _new(session, _rows(comparison)) + _alone_rows(session, alone, comparison)
     differing = len(comparison.differing) + len(alone)
     return Finding(len(comparison.missing), differing, len(alone), rows)
 
 
-def _rows(comparison: Comparison, times: dict[int, int]) -> list[Row]:
+def _rows(comparison: Comparison) -> list[Row]:
     """What belongs into the log from the record, in the record's order."""
     events = comparison.events
     told_up_to = max((event.seq for event in events), default=0)
@@ -241,7 +241,7 @@ def _rows(comparison: Comparison, times: dict[int, int]) -> list[Row]:
             marks["differs_from"] = [event.source, event.seq]
             if other[place].verdict == Verdict.CUT:
                 marks["is_cut"] = True
-        rows.append((times[place], entry.type, {**entry.data, **marks}, entry.at))
+        rows.append((comparison.times[place], entry.type, {**entry.data, **marks}, entry.at))
     return rows
 
 

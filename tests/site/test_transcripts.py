@@ -4,6 +4,7 @@ from unittest import mock
 
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Permission, User
+from django.contrib.sessions.backends.base import SessionBase
 from django.test import Client, TransactionTestCase
 
 from sessions_app import consumers
@@ -96,7 +97,7 @@ class TranscriptTests(TransactionTestCase):
                 assert [await viewer.hear() for _ in range(3)] == [{"type": "recorded"}] * 3
 
     async def test_watching_ends_if_the_permission_cannot_be_checked(self) -> None:
-        def broken(session_key: str) -> bool:
+        def broken(browser: SessionBase) -> bool:
             raise RuntimeError("a defect")
 
         with mock.patch.object(TranscriptConsumer, "RECHECK_S", 0.05):
