@@ -6,3 +6,13 @@ export function allowedStorage(kind: "sessionStorage" | "localStorage"): Storage
     return null; // a SecurityError, at the mere mention of it
   }
 }
+
+/** Keeps a setting for the next visit; "" forgets it. A storage that is full forgets it too: it is a comfort only. */
+export function remember(storage: Storage | null, key: string, value: string): void {
+  try {
+    if (value) storage?.setItem(key, value);
+    else storage?.removeItem(key);
+  } catch (error) {
+    if (!(error instanceof DOMException)) throw error;
+  }
+}
