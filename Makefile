@@ -39,7 +39,7 @@ lint: .venv/.installed node_modules/.installed
 	ruff format --check .
 	ruff check .
 	@# Types of the settings come from importing them, which needs an environment.
-	DEBUG=1 VATEL_AGENTS=5a1c0e5e-0000-4000-8000-000000000001=Concierge mypy
+	DEBUG=1 VATEL_AGENT_IDS=5a1c0e5e-0000-4000-8000-000000000001 mypy
 	npm run --silent types
 	npm run --silent lint
 

@@ -109,7 +109,7 @@ def add_sandbox(env: dict[str, str]) -> None:
         "SANDBOX_API_KEY": key,
         "VATEL_BASE_URL": f"http://127.0.0.1:{port}",
         "VATEL_API_KEY": key,
-        "VATEL_AGENTS": f"{CONCIERGE}=Concierge",
+        "VATEL_AGENT_IDS": CONCIERGE,
         "VATEL_MEDIA_ORIGINS": f"ws://127.0.0.1:{livekit_port}",
     }
 

@@ -51,7 +51,7 @@ def start_server(folder: Path, **env: str) -> Site:
     platform = {
         "VATEL_BASE_URL": "http://127.0.0.1:9",  # discard: nothing listens there
         "VATEL_API_KEY": "no-key",
-        "VATEL_AGENTS": f"{AGENT}=Concierge",
+        "VATEL_AGENT_IDS": AGENT,
         "VATEL_MEDIA_ORIGINS": "ws://127.0.0.1:9",
     }
     return open_site(folder, site_environment(folder, **{**platform, **env}))

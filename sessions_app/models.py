@@ -2,21 +2,22 @@
 
 import uuid
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
 from django.conf import settings
-from django.db import connection, models, transaction
+from django.db import models
 from django.db.models import F, OuterRef, Q, Subquery
 from django.utils import timezone
+
+from sessions_app.admission import Caller, place
 
 LIVE_S = 90
 """A call that was not heard of for this long no longer counts as live (a page reports every 20 s)."""
 
 SEEN_S = 15
 """A page moves last_seen_at at most this often, so that a busy call does not rewrite it for each event."""
-
-MAX_CALLS_PER_VISITOR = 3
 
 FIRST_LOOK = timedelta(seconds=5)
 """After a call's end: by then the platform has most likely written its record."""
@@ -26,13 +27,6 @@ LEFTOVERS = timedelta(hours=25)
 
 OVERLAP = timedelta(seconds=3)
 """A line's `recorded_at` is taken before its transaction, which a comparison may not have seen yet."""
-
-PLACES_LOCK = 0x766F696365
-"""The advisory lock of whoever takes a place; any number that nothing else in this database uses."""
-
-
-class TooManyCallsError(Exception):
-    """No place for another call: this visitor has MAX_CALLS_PER_VISITOR live ones, or the site MAX_CALLS."""
 
 
 class VoiceSessionQuerySet(models.QuerySet["VoiceSession"]):
@@ -70,20 +64,18 @@ class VoiceSessionQuerySet(models.QuerySet["VoiceSession"]):
         ).order_by("prove_at", "created_at")
 
     def open(
-        self, *, visitor: str, agent_id: uuid.UUID, agent_name: str, user_id: int | None
+        self, caller: Caller, *, agent_id: uuid.UUID, agent_name: str, consent_version: str = ""
     ) -> "VoiceSession":
-        """Takes a place for a new call. Raises TooManyCallsError."""
-        # Counting and taking exclude each other: of two clicks at once, one gets the last place.
-        with transaction.atomic():
-            if connection.vendor == "postgresql":  # SQLite's transactions are IMMEDIATE: one at a time
-                with connection.cursor() as cursor:
-                    cursor.execute("SELECT pg_advisory_xact_lock(%s)", [PLACES_LOCK])
-            live = self.live(timezone.now())
-            if live.filter(visitor=visitor).count() >= MAX_CALLS_PER_VISITOR:
-                raise TooManyCallsError(f"this visitor has {MAX_CALLS_PER_VISITOR} live calls")
-            if live.count() >= settings.MAX_CALLS:
-                raise TooManyCallsError(f"all {settings.MAX_CALLS} places (MAX_CALLS) are taken")
-            return self.create(visitor=visitor, agent_id=agent_id, agent_name=agent_name, user_id=user_id)
+        """Takes a place for a new call. Raises admission.TooManyError."""
+        with place(self, caller) as now:
+            return self.create(
+                **asdict(caller),
+                agent_id=agent_id,
+                agent_name=agent_name,
+                consent_version=consent_version,
+                created_at=now,
+                last_seen_at=now,
+            )
 
 
 class VoiceSession(models.Model):
@@ -122,6 +114,8 @@ class VoiceSession(models.Model):
         on_delete=models.SET_NULL,
         related_name="voice_sessions",
     )
+    address = models.CharField(max_length=32, blank=True, help_text="a keyed hash of the caller's network")
+    consent_version = models.CharField(max_length=12, blank=True, help_text="what the caller agreed to")
     agent_id = models.UUIDField()
     agent_name = models.CharField(max_length=100)
     room = models.CharField(max_length=255, blank=True)
@@ -155,6 +149,8 @@ class VoiceSession(models.Model):
         indexes: ClassVar = [
             models.Index(fields=["state", "last_seen_at"]),
             models.Index(fields=["prove_at"]),
+            models.Index(fields=["created_at"]),
+            models.Index(fields=["address", "created_at"]),
         ]
 
     def __str__(self) -> str:

@@ -6,6 +6,7 @@ VatelError
 ├── VatelKeyRefusedError      it does not know our API key
 ├── VatelAgentForeignError    the agent (or the call) belongs to another organization
 ├── VatelAgentUnknownError    there is no such agent
+├── VatelNotConfiguredError   it is not set up for calls from a browser
 ├── VatelBusyError            it cannot take a call now
 ├── VatelFailedError          it failed, or answered in a way of its own
 ├── VatelTimeoutError         it did not answer in time
@@ -38,91 +39,85 @@ TOTAL_S = 15.0
 """READ_S limits each wait; a server that sends a byte now and then would keep us for ever."""
 
 MAX_ANSWER_BYTES = 64 * 1024
+MAX_LIST_BYTES = 1024 * 1024
+"""Of the list of agents, with all that their owner has written about each."""
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 """Of a call's record: some ten thousand turns."""
 
-
-TELL = "Please tell the people who run this site."
+NOT_CONFIGURED = re.compile(
+    r"(\bnot|n't) (yet |been )*(configured|enabled|set up)|\bunconfigured\b", re.IGNORECASE
+)
+"""How a 503 to a mint reads when it does not pass by itself: the platform has one status for both."""
 
 
 class VatelError(Exception):
-    """The platform did not do what it was asked to. `code` and `sentence` are for the visitor, its text for
-    the operator."""
+    """The platform did not do what it was asked to. `code` is for the visitor, its text for the operator."""
 
     code: ClassVar[str]
     status: ClassVar[int] = 502
-    sentence: ClassVar[str]
     level: ClassVar[int] = logging.ERROR
     """ERROR: somebody must change something. WARNING: it may pass by itself."""
 
 
 class VatelRejectedError(VatelError):
     code = "platform_rejected"
-    sentence = f"The voice platform did not accept this site's request for a call. {TELL}"
 
 
 class VatelCallUnknownError(VatelRejectedError):
     """Asked for after the call, so no visitor ever hears of it."""
 
     code = "platform_call_unknown"
-    sentence = "The voice platform does not know this call."
     level = logging.WARNING
 
 
 class VatelKeyRefusedError(VatelError):
     code = "platform_key_refused"
-    sentence = f"The voice platform does not accept this site's key. {TELL}"
 
 
 class VatelAgentForeignError(VatelError):
     code = "platform_agent_foreign"
-    sentence = f"The voice platform says that this agent is not this site's own. {TELL}"
 
 
 class VatelAgentUnknownError(VatelError):
     code = "platform_agent_unknown"
-    sentence = f"The voice platform does not know this agent. {TELL}"
+
+
+class VatelNotConfiguredError(VatelError):
+    code = "platform_not_configured"
 
 
 class VatelBusyError(VatelError):
     code = "platform_busy"
     status = 503
-    sentence = "The voice platform has no room for another call. Try again in a minute."
     level = logging.WARNING
 
 
 class VatelFailedError(VatelError):
     code = "platform_failed"
-    sentence = "The voice platform reported an error. Try again in a minute."
     level = logging.WARNING
 
 
 class VatelTimeoutError(VatelError):
     code = "platform_timeout"
     status = 504
-    sentence = "The voice platform took too long to answer. Try again in a minute."
     level = logging.WARNING
 
 
 class VatelUnreachableError(VatelError):
     code = "platform_unreachable"
-    sentence = "The voice platform cannot be reached. Try again in a minute."
     level = logging.WARNING
 
 
 class VatelBadAnswerError(VatelError):
     code = "platform_bad_answer"
-    sentence = "The voice platform gave an answer that this site does not understand. Try again in a minute."
 
 
 class VatelNoTokenError(VatelError):
     code = "platform_no_token"
-    sentence = f"The voice platform accepted the call, but gave this page no key to join it. {TELL}"
 
 
 class VatelMediaOriginError(VatelError):
     code = "platform_media_origin"
-    sentence = f"The voice platform holds the call at an address that this site does not allow. {TELL}"
 
 
 BY_STATUS: dict[int, type[VatelError]] = {
@@ -218,7 +213,17 @@ class VatelClient:
             "variables": variables and [{"key": key, "value": value} for key, value in variables.items()],
         }
         body |= {name: value for name, value in optional.items() if value is not None}
-        return SessionToken.read(self._ask("POST", "/v1/session-token", body))
+        try:
+            answer = self._ask("POST", "/v1/session-token", body)
+        except VatelBusyError as error:
+            if NOT_CONFIGURED.search(str(error)):
+                raise VatelNotConfiguredError(str(error)) from error
+            raise
+        return SessionToken.read(answer)
+
+    def list_agents(self) -> Any:
+        """The organization's agents, as they come: reading them is agents.py's. Raises VatelError."""
+        return self._ask("GET", "/v1/agents", limit=MAX_LIST_BYTES)
 
     def get_call(self, call_id: str) -> Any:
         """The platform's own record of a call, as it comes: reading it is record.py's. Raises VatelError."""

@@ -1,13 +1,19 @@
 """Pages, and what the talk page asks for: the credential of a call, and a second way into its log."""
 
 import logging
+from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 from django.conf import settings
+from django.contrib.auth.views import redirect_to_login
 from django.db import transaction
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
+from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils import timezone
 from django.views.csrf import csrf_failure
 from django.views.decorators.cache import never_cache
@@ -15,7 +21,10 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_POST, require_safe
 
 from sessions_app import events, log, vatel
-from sessions_app.models import TooManyCallsError, VoiceSession
+from sessions_app.admission import Caller, TooManyError, address_of
+from sessions_app.agents import Agent, callable_agent, offered
+from sessions_app.models import VoiceSession
+from sessions_app.situations import SITUATIONS
 
 logger = logging.getLogger(__name__)
 
@@ -24,21 +33,82 @@ MAX_EVENTS_BYTES = 512 * 1024
 MAX_EVENTS = 1000
 
 
-class BadRequestError(Exception):
-    """What was asked cannot be done; `code` and the text are for the visitor."""
+STATUSES = {
+    "bad_request": 400,
+    "unknown_agent": 400,
+    "login_required": 401,
+    "csrf_failed": 403,
+    "consent_required": 409,
+}
+"""Of the situations that the site itself sees when a call is to be started."""
 
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
+
+class RefusedError(Exception):
+    """What was asked is not done; `code` is one of STATUSES, and the text is for the visitor."""
+
+    def __init__(self, code: str, sentence: str = "") -> None:
+        super().__init__(sentence or SITUATIONS[code].sentence)
         self.code = code
 
 
 @never_cache
 @require_safe
 @ensure_csrf_cookie
-def talk(request: HttpRequest) -> HttpResponse:
+def index(request: HttpRequest) -> HttpResponse:
+    """The talk page of the only agent, or the list of all."""
+    if must_log_in(request):
+        return redirect_to_login(request.get_full_path())
+    agents = offered()
+    if len(agents) == 1:
+        return talk_page(request, agents[0], has_others=False)
+    return render(request, "sessions_app/agents.html", {"agents": agents, "login_url": login_url(request)})
+
+
+@never_cache
+@require_safe
+@ensure_csrf_cookie
+def talk(request: HttpRequest, agent_id: UUID) -> HttpResponse:
+    if must_log_in(request):
+        return redirect_to_login(request.get_full_path())
+    agents = offered()
+    for agent in agents:
+        if agent.id == agent_id:
+            return talk_page(request, agent, has_others=len(agents) > 1)
+    raise Http404("This agent is not offered.")
+
+
+def talk_page(request: HttpRequest, agent: Agent, *, has_others: bool) -> HttpResponse:
     visitor_of(request)
-    agents = [{"id": str(agent_id), "name": name} for agent_id, name in settings.VATEL_AGENTS.items()]
-    return render(request, "sessions_app/talk.html", {"agents": agents})
+    version = consent_version()
+    context = {
+        "agent": {"id": str(agent.id), "name": agent.name},
+        "has_others": has_others,
+        "consent": {"version": version, "is_given": request.session.get("consent") == version}
+        if version
+        else None,
+        "media_origins": [origin.replace("ws", "http", 1) for origin in settings.VATEL_MEDIA_ORIGINS],
+        "login_url": login_url(request),
+    }
+    return render(request, "sessions_app/talk.html", context)
+
+
+def must_log_in(request: HttpRequest) -> bool:
+    return settings.CALL_ACCESS == "login" and not request.user.is_authenticated
+
+
+def login_url(request: HttpRequest) -> str:
+    """Where a page's visitor logs in and comes back to it; "" where calls need no account."""
+    if settings.CALL_ACCESS == "public":
+        return ""
+    return f"{reverse('login')}?{urlencode({'next': request.path})}"
+
+
+def consent_version() -> str:
+    """Names the text that a visitor agrees to before the first call; "" where nobody is asked."""
+    if not settings.CONSENT:
+        return ""
+    text = render_to_string("sessions_app/_consent.html")
+    return sha256(text.encode()).hexdigest()[:12]
 
 
 def visitor_of(request: HttpRequest) -> str:
@@ -54,26 +124,30 @@ def visitor_of(request: HttpRequest) -> str:
 def start_session(request: HttpRequest) -> JsonResponse:
     """Mints the credential of a call; the session exists in the database before the credential leaves."""
     try:
-        agent_id = wanted_agent(request)
+        if must_log_in(request):
+            raise RefusedError("login_required")
+        wishes = read_wishes(request)
+        agent = wanted_agent(wishes)
+        consent = given_consent(request, wishes)
+        caller = Caller(visitor_of(request), request.user.pk, address_of(request))
         session = VoiceSession.objects.open(
-            visitor=visitor_of(request),
-            agent_id=agent_id,
-            agent_name=settings.VATEL_AGENTS[agent_id],
-            user_id=request.user.pk,
+            caller, agent_id=agent.id, agent_name=agent.name, consent_version=consent
         )
-    except BadRequestError as error:
-        return refusal(400, error.code, str(error))
-    except TooManyCallsError as error:
-        logger.warning("no place for another call: %s", error)
-        return refusal(429, "too_many_calls", "End another call, or wait a minute, then try again.")
+    except RefusedError as error:
+        return refusal(STATUSES[error.code], error.code, str(error))
+    except TooManyError as error:
+        logger.warning("no place for another call: %s: %s", error.code, error)
+        response = refusal(429, error.code, error.sentence)
+        response["Retry-After"] = str(error.retry_after_s)
+        return response
     try:
-        credential = vatel.platform().generate_session_token(agent_id)
+        credential = vatel.platform().generate_session_token(agent.id)
         require_known_origin(credential.url)
     except vatel.VatelError as error:
-        logger.log(error.level, "session %s, agent %s: %s: %s", session.pk, agent_id, error.code, error)
+        logger.log(error.level, "session %s, agent %s: %s: %s", session.pk, agent.id, error.code, error)
         with transaction.atomic():
             log.end(session, VoiceSession.EndReason.FAILED, timezone.now())
-        return refusal(error.status, error.code, error.sentence)
+        return refusal(error.status, error.code, SITUATIONS[error.code].sentence)
     session.set_credential(credential.room, credential.identity)
     return JsonResponse(
         {
@@ -88,23 +162,37 @@ def start_session(request: HttpRequest) -> JsonResponse:
     )
 
 
-def wanted_agent(request: HttpRequest) -> UUID:
-    """The agent asked for, in JSON or a form; the only one if none is named. Raises BadRequestError."""
+def read_wishes(request: HttpRequest) -> Mapping[str, Any]:
+    """What the page asks for, in JSON or a form. Raises RefusedError."""
     if request.content_type == "application/json":
-        wanted = read_object(request, MAX_MINT_BYTES).get("agent_id")
-    else:
-        wanted = request.POST.get("agent_id")
-    if wanted is None and len(settings.VATEL_AGENTS) == 1:
-        return next(iter(settings.VATEL_AGENTS))
+        return read_object(request, MAX_MINT_BYTES)
+    return request.POST
+
+
+def wanted_agent(wishes: Mapping[str, Any]) -> Agent:
+    """The agent asked for; the only one if none is named. Raises RefusedError."""
+    wanted = wishes.get("agent_id")
+    if wanted is None and len(settings.VATEL_AGENT_IDS) == 1:
+        wanted = str(settings.VATEL_AGENT_IDS[0])
     if not isinstance(wanted, str):
-        raise BadRequestError("bad_request", "agent_id must be given, as a text.")
+        raise RefusedError("bad_request", "agent_id must be given, as a text.")
     try:
-        agent_id = UUID(wanted)
+        agent = callable_agent(UUID(wanted))
     except ValueError:
-        agent_id = None
-    if agent_id not in settings.VATEL_AGENTS:
-        raise BadRequestError("unknown_agent", "Reload the page to see who can be called.")
-    return agent_id
+        agent = None
+    if agent is None:
+        raise RefusedError("unknown_agent")
+    return agent
+
+
+def given_consent(request: HttpRequest, wishes: Mapping[str, Any]) -> str:
+    """The version of the text that the visitor agrees to; "" where nobody is asked. Raises RefusedError."""
+    version = consent_version()
+    if version and wishes.get("consent") != version:
+        raise RefusedError("consent_required")
+    if version:
+        request.session["consent"] = version
+    return version
 
 
 def require_known_origin(url: str) -> None:
@@ -124,8 +212,8 @@ def record_events(request: HttpRequest, session_id: UUID) -> JsonResponse:
     try:
         frames = read_frames(request)
         ack = log.record(session_id, frames)
-    except BadRequestError as error:
-        return refusal(400, error.code, str(error))
+    except RefusedError as error:
+        return refusal(STATUSES[error.code], error.code, str(error))
     except log.SequenceGapError as gap:
         return refusal(409, "gap", str(gap), ack=gap.ack)
     except log.LogFullError as full:
@@ -138,17 +226,17 @@ def record_events(request: HttpRequest, session_id: UUID) -> JsonResponse:
 def read_frames(request: HttpRequest) -> list[events.Frame]:
     messages = read_object(request, MAX_EVENTS_BYTES).get("frames")
     if not isinstance(messages, list) or len(messages) > MAX_EVENTS:
-        raise BadRequestError("bad_request", f"frames must be a list of at most {MAX_EVENTS} frames.")
+        raise RefusedError("bad_request", f"frames must be a list of at most {MAX_EVENTS} frames.")
     frames = []
     for message in messages:
         try:
             frame = events.read(message)
         except events.EventError as error:
             if error.seq is None:
-                raise BadRequestError("bad_request", f"A frame cannot be read: {error.message}.") from error
+                raise RefusedError("bad_request", f"A frame cannot be read: {error.message}.") from error
             frame = error.as_frame()
         if not isinstance(frame, events.Frame):
-            raise BadRequestError("bad_request", "Only numbered frames can be sent here.")
+            raise RefusedError("bad_request", "Only numbered frames can be sent here.")
         frames.append(frame)
     return frames
 
@@ -157,21 +245,19 @@ def read_object(request: HttpRequest, limit: int) -> dict[str, Any]:
     # The length is looked at first, so that a large body, which the server keeps in a file, is not loaded.
     length = request.headers.get("Content-Length", "")
     if (length.isdigit() and int(length) > limit) or len(request.body) > limit:
-        raise BadRequestError("bad_request", f"The request is larger than {limit} bytes.")
+        raise RefusedError("bad_request", f"The request is larger than {limit} bytes.")
     try:
         value = events.decode(request.body.decode())
     except (events.EventError, UnicodeDecodeError):
-        raise BadRequestError("bad_request", "The request is not JSON.") from None
+        raise RefusedError("bad_request", "The request is not JSON.") from None
     if not isinstance(value, dict):
-        raise BadRequestError("bad_request", "The request must be a JSON object.")
+        raise RefusedError("bad_request", "The request must be a JSON object.")
     return value
 
 
 def csrf_failed(request: HttpRequest, reason: str = "") -> HttpResponse:
     if request.path.startswith("/sessions/"):
-        return refusal(
-            403, "csrf_failed", "Reload the page, then start again. Cookies must be allowed for this site."
-        )
+        return refusal(STATUSES["csrf_failed"], "csrf_failed", SITUATIONS["csrf_failed"].sentence)
     return csrf_failure(request, reason)
 
 

@@ -5,10 +5,10 @@ A pytest plugin (`-p` in pyproject.toml): pytest-django reads the settings befor
 
 import os
 
-PREFIXES = ("VATEL_", "AGENT_LLM_", "SANDBOX_")
+PREFIXES = ("VATEL_", "AGENT_LLM_", "SANDBOX_", "MAX_CALLS", "MAX_STARTS")
 NAMES = {
     *("SECRET_KEY", "ALLOWED_HOSTS", "DEBUG", "HTTPS", "TRUST_PROXY", "CSRF_TRUSTED_ORIGINS"),
-    *("DATABASE_PATH", "DATABASE_URL", "TIME_ZONE", "MAX_CALLS", "PORT"),
+    *("DATABASE_PATH", "DATABASE_URL", "TIME_ZONE", "CALL_ACCESS", "CONSENT", "PORT"),
 }
 
 
@@ -26,7 +26,7 @@ os.environ |= {
     # Discard: nothing listens there, so a test that forgets its transport fails at once.
     "VATEL_BASE_URL": "http://127.0.0.1:9",
     "VATEL_API_KEY": "test-api-key-that-must-never-be-seen",
-    "VATEL_AGENTS": "5a1c0e5e-0000-4000-8000-000000000001=Concierge",
+    "VATEL_AGENT_IDS": "5a1c0e5e-0000-4000-8000-000000000001",
     "VATEL_MEDIA_ORIGINS": "ws://127.0.0.1:7880",
 }
 # Set by `python -m tests.postgres run`: the same tests on a server that is there for them alone.

@@ -16,7 +16,7 @@ def names_in(path: str, pattern: str) -> set[str]:
 def test_configuration_table_example_and_settings_name_the_same_variables() -> None:
     read = names_in(
         "voicedemo/settings.py",
-        r"(?:env_\w+|_platform_\w+|_agents|_media_origins|_sqlite|_postgresql)\(\s*\"([A-Z_]+)\"",
+        r"(?:env_\w+|_platform_\w+|_agent_ids|_media_origins|_sqlite|_postgresql)\(\s*\"([A-Z_]+)\"",
     )
     assert read
     assert names_in(".env.example", r"^#? ?([A-Z][A-Z_]+)=") == read

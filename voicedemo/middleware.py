@@ -15,7 +15,7 @@ from django.views.decorators.http import require_safe
 log = logging.getLogger(__name__)
 
 PERMISSIONS = ", ".join(
-    [f"{feature}=(self)" for feature in ("microphone", "autoplay", "screen-wake-lock")]
+    [f"{feature}=(self)" for feature in ("microphone", "speaker-selection", "autoplay", "screen-wake-lock")]
     + [
         f"{feature}=()"
         for feature in (

@@ -29,6 +29,26 @@ def env_flag(name: str, *, default: bool) -> bool:
     return value == "1"
 
 
+def env_choice(name: str, *choices: str) -> str:
+    """One of several words; the first is the default."""
+    value = env_text(name, choices[0])
+    if value not in choices:
+        raise ImproperlyConfigured(
+            f"{name} must be {' or '.join(choices)}, not {value!r}; for example {name}={choices[0]}"
+        )
+    return value
+
+
+def env_number(name: str, default: int) -> int:
+    """A number from 1 to 999999."""
+    value = env_text(name, str(default))
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", value):
+        raise ImproperlyConfigured(
+            f"{name} must be a number from 1 to 999999, not {value!r}; for example {name}={default}"
+        )
+    return int(value)
+
+
 def env_list(name: str, default: str | None = None, example: str = "") -> list[str]:
     """A comma-separated variable."""
     return [item.strip() for item in env_text(name, default, example).split(",") if item.strip()]
@@ -103,22 +123,20 @@ def _platform_key(name: str) -> str:
     return key
 
 
-def _agents(name: str) -> dict[UUID, str]:
-    example = "5a1c0e5e-0000-4000-8000-000000000001=Concierge"
-    agents: dict[UUID, str] = {}
-    for entry in env_list(name, None, example):
-        agent_id, _, label = (part.strip() for part in entry.partition("="))
+def _agent_ids(name: str) -> list[UUID]:
+    example = "5a1c0e5e-0000-4000-8000-000000000001"
+    ids: list[UUID] = []
+    for text in env_list(name, None, example):
         try:
-            agents[UUID(agent_id)] = label
+            ids.append(UUID(text))
         except ValueError:
-            label = ""
-        if not label or len(label) > 100:
             raise ImproperlyConfigured(
-                f"{name} holds {entry!r}, which is not UUID=Name; for example {name}={example}"
-            )
-    if not agents:
+                f"{name} holds {text!r}, which is not a UUID; names come from the platform; "
+                f"for example {name}={example}"
+            ) from None
+    if not ids:
         raise ImproperlyConfigured(f"{name} names no agent; for example {name}={example}")
-    return agents
+    return list(dict.fromkeys(ids))
 
 
 def _media_origins(name: str, default: str) -> list[str]:
@@ -135,15 +153,25 @@ def _media_origins(name: str, default: str) -> list[str]:
 
 VATEL_BASE_URL = _platform_url("VATEL_BASE_URL", "https://api.vatel.ai")
 VATEL_API_KEY = _platform_key("VATEL_API_KEY")
-VATEL_AGENTS = _agents("VATEL_AGENTS")
+VATEL_AGENT_IDS = _agent_ids("VATEL_AGENT_IDS")
 VATEL_MEDIA_ORIGINS = _media_origins("VATEL_MEDIA_ORIGINS", "wss://sip.vatel.ai")
 
-_max_calls = env_text("MAX_CALLS", "20")
-if not re.fullmatch(r"[1-9][0-9]{0,5}", _max_calls):
-    raise ImproperlyConfigured(
-        f"MAX_CALLS must be a number from 1, not {_max_calls!r}; for example MAX_CALLS=20"
-    )
-MAX_CALLS = int(_max_calls)
+
+# Who may call, and how much
+
+CALL_ACCESS = env_choice("CALL_ACCESS", "public", "login")
+CONSENT = env_flag("CONSENT", default=True)
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = LOGOUT_REDIRECT_URL = "talk"
+
+MAX_CALLS = env_number("MAX_CALLS", 20)
+MAX_CALLS_PER_VISITOR = env_number("MAX_CALLS_PER_VISITOR", 2)
+MAX_CALLS_PER_ADDRESS = env_number("MAX_CALLS_PER_ADDRESS", 10)
+MAX_STARTS = env_number("MAX_STARTS", 600)
+MAX_STARTS_PER_VISITOR = env_number("MAX_STARTS_PER_VISITOR", 30)
+MAX_STARTS_PER_ADDRESS = env_number("MAX_STARTS_PER_ADDRESS", 120)
+
+# What our pages may load and reach
 
 # In the form of Django 6, which has the middleware for it: the one here goes away with the upgrade.
 SECURE_CSP = {

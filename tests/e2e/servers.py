@@ -152,6 +152,11 @@ def site_environment(folder: Path, **env: str) -> dict[str, str]:
         "ALLOWED_HOSTS": "127.0.0.1",
         "HTTPS": "0",
         "DATABASE_PATH": str(folder / "db.sqlite3"),
+        # All browsers of a test run have one address.
+        "MAX_CALLS_PER_ADDRESS": "1000",
+        "MAX_STARTS": "100000",
+        "MAX_STARTS_PER_VISITOR": "100000",
+        "MAX_STARTS_PER_ADDRESS": "100000",
     }
     return environment(**{**defaults, **env})
 
@@ -161,7 +166,7 @@ def start_site(folder: Path, sandbox: Sandbox, **env: str) -> Site:
     platform = {
         "VATEL_BASE_URL": sandbox.base_url,
         "VATEL_API_KEY": sandbox.api_key,
-        "VATEL_AGENTS": f"{sandbox.agent_id}=Concierge",
+        "VATEL_AGENT_IDS": sandbox.agent_id,
         "VATEL_MEDIA_ORIGINS": sandbox.livekit_url,
     }
     environ = site_environment(folder, **{**platform, **env})
