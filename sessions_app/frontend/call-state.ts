@@ -1,3 +1,5 @@
+import type { Entry, Interim, Say, ToolCall } from "./events";
+import type { Credential } from "./mint";
 import type { SituationCode } from "./situations";
 
 /** Something that the visitor should know, or decide, while the call goes on. */
@@ -26,3 +28,15 @@ export interface LiveState {
   /** The most urgent first. */
   notices: readonly Notice[];
 }
+
+/** What the call tells: its state, what the page shows, and what belongs into the log of which session. */
+export type CallEvent =
+  | { kind: "state"; state: CallState }
+  | { kind: "microphone"; track: MediaStreamTrack | null } // the one in use, for those who show its level
+  | { kind: "said"; say: Say }
+  | { kind: "interrupted" }
+  | { kind: "tool"; call: ToolCall; output?: string; took_ms?: number } // how long it took until its output
+  | { kind: "opened"; credential: Credential }
+  | { kind: "entry"; session: string; entry: Entry }
+  | { kind: "interim"; session: string; interim: Interim }
+  | { kind: "closed"; session: string };

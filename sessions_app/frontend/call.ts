@@ -1,52 +1,32 @@
-import type { VatelConnectError, WebRTCSession } from "@vatel/sdk";
-import { CallFailure, type FailureCode } from "./call-failures";
+import type { WebRTCSession } from "@vatel/sdk";
+import { Attempt } from "./attempt";
+import type { CallEvent, CallState, LiveState, Notice } from "./call-state";
 import type { Clock } from "./clock";
-import {
-  type Data,
-  type Entry,
-  type Interim,
-  type Say,
-  Timeline,
-  type ToolCall,
-  toolCallOf,
-  type WireMessage,
-} from "./events";
+import { failureOf, lossOf } from "./endings";
+import { type Data, type Entry, toolCallOf, type WireMessage } from "./events";
+import { isSame, liveAfter } from "./live";
 import type { Credential } from "./mint";
+import { withNotice, withoutNotice } from "./notices";
+import { CallFailure, type SituationCode } from "./situations";
+import { type Sleep, SleepWatch } from "./sleep-watch";
+import type { TabLock } from "./tab-lock";
 import { type PageTools, ToolCalls } from "./tool-calls";
 
+/** A prompt may be out of sight, above the page or behind another window. */
+const PROMPT_HINT_MS = 8_000;
+const PROMPT_LIMIT_MS = 60_000;
 const AGENT_ABSENT_MS = 20_000;
+/** From the agent's joining to its track. */
+const VOICE_ABSENT_MS = 15_000;
 /** An agent that has said that the session is over leaves at once; this is for one that stays. */
 const FAREWELL_MS = 5_000;
-const TICK_MS = 10_000;
-/** A page whose timers are later than this has not been running: the lid was closed. */
-const ASLEEP_MS = 30_000;
+/** Longer than any tool may take: an agent that has not answered by now is not thinking about it any more. */
+const THOUGHT_MS = 15_000;
 
-export type CallState =
-  | { name: "idle" | "microphone" | "connecting" }
-  | ({ name: "live" } & LiveState)
-  | { name: "ended"; by: "caller" | "agent" }
-  | { name: "failed"; code: FailureCode; sentence?: string };
+const SIGNS_OF_VOICE: ReadonlySet<string> = new Set(["agent_voice", "reply_audible", "response_text"]);
 
-export interface LiveState {
-  /** Something has been heard of the agent. */
-  isAgentHere: boolean;
-  speaker: "caller" | "agent" | null;
-  isMuted: boolean;
-  isReconnecting: boolean;
-  isPlaybackBlocked: boolean;
-  isMicrophoneLost: boolean;
-}
-
-/** What the call tells: its state, what the page shows, and what belongs into the log of which session. */
-export type CallEvent =
-  | { kind: "state"; state: CallState }
-  | { kind: "said"; say: Say }
-  | { kind: "interrupted" }
-  | { kind: "tool"; call: ToolCall; output?: string }
-  | { kind: "opened"; credential: Credential }
-  | { kind: "entry"; session: string; entry: Entry }
-  | { kind: "interim"; session: string; interim: Interim }
-  | { kind: "closed"; session: string };
+/** They tell the page whom to wait for; in the log, what the agent does speaks for itself. */
+const UNLOGGED: ReadonlySet<string> = new Set(["agent_here", "agent_voice"]);
 
 export type VoiceSession = Pick<
   WebRTCSession,
@@ -55,69 +35,24 @@ export type VoiceSession = Pick<
   | "start"
   | "setMicrophoneTrack"
   | "setMicrophoneEnabled"
+  | "setSpeaker"
   | "sendToolCallOutput"
   | "disconnect"
 >;
 
 export interface CallOptions {
   clock: Clock;
-  openMicrophone: () => Promise<MediaStreamTrack>;
-  mint: (agentId?: string) => Promise<Credential>;
+  lock: Pick<TabLock, "take" | "release">;
+  /** Whether the browser gives the microphone without asking. */
+  isMicrophoneGranted: () => Promise<boolean>;
+  /** Throws a `CallFailure`. `deviceId`: "" is the system's; left out, the remembered one. */
+  openMicrophone: (deviceId?: string) => Promise<MediaStreamTrack>;
+  mint: () => Promise<Credential>;
   /** Loads the SDK; what it gives makes a new session for each call. */
   loadSdk: () => Promise<() => VoiceSession>;
   tools: PageTools;
   emit: (event: CallEvent) => void;
 }
-
-/** One try to talk, from the click to its end. Everything that must not outlive it hangs on it. */
-class Attempt {
-  isOver = false;
-  hasAgentEnded = false;
-  /** The clock's reading at the call's start: when the site was asked for it. */
-  zero = 0;
-  readonly timeline = new Timeline();
-  /** When the caller fell silent, or the line opened: the agent's next sound is the reply to that. */
-  replyDueAt: number | undefined;
-  readonly cleanups: (() => void)[] = [];
-  live: LiveState = {
-    isAgentHere: false,
-    speaker: null,
-    isMuted: false,
-    isReconnecting: false,
-    isPlaybackBlocked: false,
-    isMicrophoneLost: false,
-  };
-  /** The last entry of a call that ended before the site had answered. */
-  lastEntry?: Entry;
-  credential?: Credential;
-  session?: VoiceSession;
-  tools?: ToolCalls;
-}
-
-/** What each of the session's messages changes in what is shown of a live call. */
-const LIVE_CHANGES: Readonly<Record<string, Partial<LiveState>>> = {
-  speech_started: { speaker: "caller" },
-  speech_stopped: { speaker: null },
-  interruption: { speaker: "caller" },
-  reconnecting: { isReconnecting: true },
-  reconnected: { isReconnecting: false },
-  playback_blocked: { isPlaybackBlocked: true },
-  playback_allowed: { isPlaybackBlocked: false },
-  microphone_lost: { isMicrophoneLost: true },
-  microphone_restored: { isMicrophoneLost: false },
-};
-
-/** These say nothing of the agent: the session makes them itself. */
-const LOCAL_TYPES: ReadonlySet<string> = new Set([
-  "reconnecting",
-  "reconnected",
-  "playback_blocked",
-  "playback_allowed",
-  "microphone_lost",
-  "microphone_restored",
-  "message_dropped",
-  "disconnected",
-]);
 
 /**
  * The state machine of a call: idle → microphone → connecting → live → ended | failed, and from there again.
@@ -137,13 +72,17 @@ export class Call {
     return this.#state;
   }
 
-  /** Starts a call; does nothing while one is under way. Call it inside a click. Failures become the state. */
-  async start(agentId?: string): Promise<void> {
+  /**
+   * Starts a call; does nothing while one is under way. Call it inside a click. Failures become the state. `here`:
+   * in the place of a call in another tab. `isMuted`: the microphone begins muted.
+   */
+  async start({ here = false, isMuted = false } = {}): Promise<void> {
     if (this.#attempt) return;
-    const attempt = new Attempt();
+    const attempt = new Attempt(this.#options.clock);
     this.#attempt = attempt;
+    attempt.live = { ...attempt.live, isMuted };
     try {
-      await this.#run(attempt, agentId);
+      await this.#run(attempt, here);
     } catch (error) {
       this.#fail(attempt, error);
     }
@@ -153,23 +92,76 @@ export class Call {
   hangUp(by: "caller" | "page_closed" = "caller"): void {
     const attempt = this.#attempt;
     if (!attempt) return;
-    const entry = this.#entry(attempt, "hang_up", { by });
+    const entry = attempt.entry("hang_up", { by });
     this.#end(attempt, { name: "ended", by: "caller" }, by === "caller" ? "hang_up" : by, entry);
   }
 
   async setMuted(isMuted: boolean): Promise<void> {
     const attempt = this.#attempt;
     if (!attempt?.session || this.#state.name !== "live" || this.#state.isMuted === isMuted) return;
-    this.#change(attempt, { isMuted });
+    this.#change(attempt, { ...attempt.live, isMuted });
     try {
       await attempt.session.setMicrophoneEnabled(!isMuted);
       if (attempt.isOver) return;
-      this.#record(attempt, this.#entry(attempt, "microphone_muted", { muted: isMuted }));
-    } catch (error) {
+      this.#record(attempt, attempt.entry("microphone_muted", { muted: isMuted }));
+    } catch {
+      // Unmuting may have to get the device anew, and it may be gone.
       if (attempt.isOver) return;
-      console.warn("The microphone could not be switched:", error);
-      this.#change(attempt, { isMuted: !isMuted, isMicrophoneLost: true });
+      this.#change(attempt, { ...attempt.live, isMuted: !isMuted });
+      this.notice({ code: "microphone_lost" });
     }
+  }
+
+  /** Speaks with another microphone from now on; "" is the system's, nothing the remembered one, anew. */
+  async useMicrophone(deviceId?: string): Promise<void> {
+    const attempt = this.#attempt;
+    if (!attempt?.session || this.#state.name !== "live") return;
+    try {
+      const track = await this.#options.openMicrophone(deviceId);
+      if (attempt.isOver) return track.stop();
+      await attempt.session.setMicrophoneTrack(track);
+      this.#keepMicrophone(attempt, track);
+      this.settle(
+        "microphone_lost",
+        "microphone_silent",
+        "microphone_muted_by_hardware",
+        "microphone_unusable",
+      );
+    } catch {
+      // Without any microphone, "the one before" would be no comfort: that it is lost is said already.
+      const isLost = attempt.live.notices.some(({ code }) => code === "microphone_lost");
+      if (!isLost) this.notice({ code: "microphone_unusable" });
+    }
+  }
+
+  /** Plays the agent on another speaker from now on; "" is the system's. False: it cannot be used. */
+  async useSpeaker(deviceId: string): Promise<boolean> {
+    try {
+      await this.#attempt?.session?.setSpeaker(deviceId);
+      return true;
+    } catch {
+      this.notice({ code: "speaker_unusable" });
+      return false;
+    }
+  }
+
+  /** Tells the caller of something, as long as the call lives or until it is settled; the log too. */
+  notice(notice: Notice): void {
+    const attempt = this.#attempt;
+    if (!attempt || this.#state.name !== "live") return;
+    this.#change(attempt, { ...attempt.live, notices: withNotice(attempt.live.notices, notice) });
+    this.#record(attempt, attempt.entry(notice.code, notice.detail ? { label: notice.detail } : {}));
+  }
+
+  settle(...codes: SituationCode[]): void {
+    const attempt = this.#attempt;
+    if (!attempt) return;
+    this.#change(attempt, { ...attempt.live, notices: withoutNotice(attempt.live.notices, ...codes) });
+  }
+
+  /** The page is shown again: has it slept meanwhile? */
+  pageShown(): void {
+    this.#attempt?.sleepWatch?.look();
   }
 
   /** Lets the agent be heard where the browser wants a click for it. */
@@ -182,35 +174,95 @@ export class Call {
     this.#attempt?.tools?.answer(toolCallId, output);
   }
 
-  async #run(attempt: Attempt, agentId: string | undefined): Promise<void> {
-    const { openMicrophone, loadSdk } = this.#options;
-    this.#set({ name: "microphone" });
+  async #run(attempt: Attempt, here: boolean): Promise<void> {
+    const { isMicrophoneGranted, loadSdk, lock } = this.#options;
+    this.#set({ name: "microphone", isUnanswered: false });
     const sdk = loadSdk();
     sdk.catch(() => undefined); // awaited below; without a microphone it does not matter
-    const track = await openMicrophone();
-    if (attempt.isOver) return track.stop();
-    attempt.cleanups.push(() => track.stop());
+    const onLost = () => this.#fail(attempt, new CallFailure("moved_to_another_tab"));
+    if (!(await lock.take(here, onLost))) throw new CallFailure("call_elsewhere");
+    if (attempt.isOver) return this.#freeTab();
+    attempt.cleanups.push(() => lock.release());
 
-    this.#set({ name: "connecting" });
-    const [credential, createSession] = await Promise.all([this.#mint(attempt, agentId), sdk]);
+    // A browser that asks first may be refused, or wait longer than a credential is good for. One that does not ask
+    // gives the microphone while the site and the media server are at work.
+    const microphone = this.#openMicrophone(attempt);
+    microphone.catch(() => undefined); // awaited below
+    if (!(await isMicrophoneGranted())) await microphone;
     if (attempt.isOver) return;
-    const session = createSession();
-    attempt.session = session;
-    attempt.tools = this.#toolCalls(attempt, session);
-    attempt.cleanups.push(session.on("*", (message) => this.#receive(attempt, message as WireMessage)));
-
-    await session.connect({ token: credential.webrtc_token, url: credential.url, room: credential.room });
-    if (attempt.isOver) return session.disconnect();
-    // A refusal to play comes as `playback_blocked` too; the call goes on without sound until the next click.
-    void session.start().catch(() => undefined);
+    const [session, track] = await Promise.all([this.#join(attempt, sdk), microphone]);
+    if (attempt.isOver || !session || !track) return;
+    if (attempt.live.isMuted) await session.setMicrophoneEnabled(false);
     await session.setMicrophoneTrack(track);
-    if (attempt.isOver) return session.disconnect();
-    this.#becomeLive(attempt);
+    if (!attempt.isOver) this.#becomeLive(attempt);
   }
 
-  async #mint(attempt: Attempt, agentId: string | undefined): Promise<Credential> {
-    attempt.zero = this.#options.clock.now();
-    const credential = await this.#options.mint(agentId);
+  /** Of an attempt that ended while it waited for the lock. Another one may have it by now. */
+  #freeTab(): void {
+    if (!this.#attempt) this.#options.lock.release();
+  }
+
+  /** Undefined: the attempt is over. */
+  async #openMicrophone(attempt: Attempt): Promise<MediaStreamTrack | undefined> {
+    const cancelHint = attempt.after(PROMPT_HINT_MS, () =>
+      this.#set({ name: "microphone", isUnanswered: true }),
+    );
+    const cancelLimit = attempt.after(PROMPT_LIMIT_MS, () =>
+      this.#fail(attempt, new CallFailure("microphone_ignored")),
+    );
+    try {
+      const track = await this.#options.openMicrophone();
+      if (attempt.isOver) {
+        track.stop();
+        return undefined;
+      }
+      this.#keepMicrophone(attempt, track);
+      this.#set({ name: "connecting" });
+      return track;
+    } finally {
+      cancelHint();
+      cancelLimit();
+    }
+  }
+
+  #keepMicrophone(attempt: Attempt, track: MediaStreamTrack): void {
+    attempt.cleanups.push(() => track.stop());
+    this.#options.emit({ kind: "microphone", track });
+  }
+
+  /** Joins a call of the site's. Undefined: the attempt is over. */
+  async #join(attempt: Attempt, sdk: Promise<() => VoiceSession>): Promise<VoiceSession | undefined> {
+    for (let isFirst = true; ; isFirst = false) {
+      const [credential, createSession] = await Promise.all([this.#mint(attempt), sdk]);
+      if (attempt.isOver) return undefined;
+      const session = createSession();
+      attempt.session = session;
+      attempt.tools = this.#toolCalls(attempt, session);
+      const unsubscribe = session.on("*", (message) => this.#receive(attempt, message as WireMessage));
+      attempt.cleanups.push(unsubscribe);
+      try {
+        await session.connect({ token: credential.webrtc_token, url: credential.url, room: credential.room });
+      } catch (error) {
+        if (attempt.isOver || !isFirst || failureOf(error) !== "media_refused") throw error;
+        // A page that was held up brings its token too late. A fresh one is worth one try, and no word about it.
+        unsubscribe();
+        this.#record(attempt, attempt.entry("call_failed", { code: "media_refused" }));
+        this.#close(attempt);
+        continue;
+      }
+      if (attempt.isOver) {
+        await session.disconnect();
+        return undefined;
+      }
+      // A refusal to play comes as `playback_blocked` too; the call goes on without sound until the next click.
+      void session.start().catch(() => undefined);
+      return session;
+    }
+  }
+
+  async #mint(attempt: Attempt): Promise<Credential> {
+    attempt.begin();
+    const credential = await this.#options.mint();
     attempt.credential = credential;
     this.#options.emit({ kind: "opened", credential });
     // The site has opened a call that nobody wants any more: tell it, or it counts as running.
@@ -219,12 +271,14 @@ export class Call {
   }
 
   #toolCalls(attempt: Attempt, session: VoiceSession): ToolCalls {
+    const { clock, emit, tools } = this.#options;
     const calls = new ToolCalls(
-      this.#options.clock,
+      clock,
+      tools,
       (toolCallId, output) => session.sendToolCallOutput(toolCallId, output),
       (call, output) => {
-        this.#record(attempt, this.#entry(attempt, "tool_call_output", { toolCallId: call.id, output }));
-        this.#options.emit({ kind: "tool", call, output });
+        this.#record(attempt, attempt.entry("tool_call_output", { toolCallId: call.id, output }));
+        emit({ kind: "tool", call, output, took_ms: Math.max(0, Math.round(attempt.now() - call.at_ms)) });
       },
     );
     attempt.cleanups.push(() => calls.close());
@@ -233,96 +287,85 @@ export class Call {
 
   #becomeLive(attempt: Attempt): void {
     this.#set({ name: "live", ...attempt.live });
-    attempt.replyDueAt ??= this.#now(attempt);
-    this.#record(attempt, this.#entry(attempt, "connected", {}));
-    this.#watchSleep(attempt);
-    this.#after(attempt, AGENT_ABSENT_MS, () => {
+    attempt.replyDueAt ??= attempt.now();
+    this.#record(attempt, attempt.entry("connected"));
+    const watch = new SleepWatch(this.#options.clock, (sleep) => this.#awake(attempt, sleep));
+    attempt.sleepWatch = watch;
+    attempt.cleanups.push(() => watch.close());
+    attempt.after(AGENT_ABSENT_MS, () => {
       if (!attempt.live.isAgentHere) this.#fail(attempt, new CallFailure("agent_absent"));
     });
   }
 
+  #awake(attempt: Attempt, { began, for_ms, stopped_ms }: Sleep): void {
+    this.#record(attempt, attempt.entry("page_asleep", { for_ms }, attempt.at(began)));
+    attempt.wake(stopped_ms);
+  }
+
   #receive(attempt: Attempt, message: WireMessage): void {
     if (attempt.isOver) return;
-    const { emit } = this.#options;
-    const placed = attempt.timeline.place(message, this.#now(attempt));
-    const changes = { ...LIVE_CHANGES[message.type] };
-    if (!LOCAL_TYPES.has(message.type)) changes.isAgentHere = true;
-    if (placed.say?.role === "agent") changes.speaker = placed.say.isFinal ? null : "agent";
-    this.#change(attempt, changes);
-    if (message.type === "speech_stopped") attempt.replyDueAt = this.#now(attempt);
+    const { clock, emit } = this.#options;
+    const placed = attempt.timeline.place(message, attempt.now());
+    const { say } = placed;
+    if (SIGNS_OF_VOICE.has(message.type)) attempt.hasVoice = true;
+    const before = attempt.live;
+    this.#change(attempt, liveAfter(before, message, say, clock.now()));
+    if (attempt.live.isAgentHere && !before.isAgentHere) this.#expectVoice(attempt);
+    if (message.type === "speech_stopped") attempt.replyDueAt = attempt.now();
 
     if (message.type === "reply_audible") this.#recordReply(attempt, message.data);
     else if (message.type === "tool_call") this.#handleToolCall(attempt, message, placed.entry);
-    else if (placed.entry) this.#record(attempt, placed.entry);
-    else if (attempt.credential) {
+    else if (placed.entry && !UNLOGGED.has(message.type)) this.#record(attempt, placed.entry);
+    else if (placed.interim && attempt.credential) {
       emit({ kind: "interim", session: attempt.credential.session, interim: placed.interim });
     }
-    if (placed.say) emit({ kind: "said", say: placed.say });
+    if (say) emit({ kind: "said", say });
 
     if (message.type === "interruption") emit({ kind: "interrupted" });
     if (message.type === "session_ended") {
       attempt.hasAgentEnded = true;
-      this.#after(attempt, FAREWELL_MS, () => this.#endByAgent(attempt));
+      attempt.after(FAREWELL_MS, () => this.#endByAgent(attempt));
     }
     if (message.type === "disconnected") {
-      if (attempt.hasAgentEnded || message.data.agent_left) this.#endByAgent(attempt);
-      else this.#fail(attempt, new CallFailure("media_lost"));
+      if (attempt.hasAgentEnded) this.#endByAgent(attempt);
+      else this.#fail(attempt, new CallFailure(attempt.isJustAwake ? "page_asleep" : lossOf(message.data)));
     }
   }
 
   #handleToolCall(attempt: Attempt, message: WireMessage, entry: Entry | undefined): void {
     const call = entry && toolCallOf(message, entry.at_ms);
-    if (!call || !attempt.tools?.open(call)) return;
-    const { tools, emit } = this.#options;
-    const run = Object.hasOwn(tools, call.name) ? tools[call.name] : undefined;
-    this.#record(attempt, run ? { ...entry, runs_on: "page" } : entry);
-    emit({ kind: "tool", call });
-    if (!run) return; // the server runs it when the entry arrives; see `answerTool`
-    let output: unknown;
-    try {
-      output = run(call.arguments);
-    } catch (error) {
-      console.error(`The tool ${call.name} failed:`, error);
-      output = { error: "The page could not do that." };
-    }
-    attempt.tools.answer(call.id, JSON.stringify(output));
+    const runs_on = call && attempt.tools?.open(call);
+    if (!runs_on) return;
+    this.#record(attempt, runs_on === "page" ? { ...entry, runs_on } : entry);
+    this.#options.emit({ kind: "tool", call });
+    if (runs_on === "page") attempt.tools?.run(call); // the server runs others when the entry arrives
   }
 
   /** Of a sound that began `ago_ms` ago. */
   #recordReply(attempt: Attempt, { ago_ms }: Data): void {
-    const now = this.#now(attempt);
-    const at_ms = Math.round(now - (typeof ago_ms === "number" ? ago_ms : 0));
+    const at = attempt.now() - (typeof ago_ms === "number" ? ago_ms : 0);
     const data: Data = {};
     if (attempt.replyDueAt !== undefined) {
-      data.after_ms = Math.max(0, Math.round(at_ms - attempt.replyDueAt));
+      data.after_ms = Math.max(0, Math.round(at - attempt.replyDueAt));
     }
     const turn = attempt.timeline.unfinished.findLast(({ type }) => type === "response_text");
     if (turn?.data.turn_id !== undefined) data.turn_id = turn.data.turn_id;
-    this.#record(attempt, { at_ms: Math.max(0, at_ms), type: "reply_audible", data });
+    this.#record(attempt, attempt.entry("reply_audible", data, at));
   }
 
-  #watchSleep(attempt: Attempt): void {
-    const { clock } = this.#options;
-    let cancel = () => {};
-    const tick = () => {
-      const [began, at] = [clock.date(), this.#entry(attempt, "page_asleep", {})];
-      cancel = clock.after(TICK_MS, () => {
-        const for_ms = clock.date() - began - TICK_MS;
-        if (for_ms > ASLEEP_MS) this.#record(attempt, { ...at, data: { for_ms } });
-        tick();
-      });
-    };
-    tick();
-    attempt.cleanups.push(() => cancel());
+  #expectVoice(attempt: Attempt): void {
+    attempt.after(VOICE_ABSENT_MS, () => {
+      if (!attempt.hasVoice) this.#fail(attempt, new CallFailure("agent_silent"));
+    });
   }
 
   #fail(attempt: Attempt, error: unknown): void {
     if (attempt.isOver) return;
-    const code = codeOf(error);
+    const code = failureOf(error);
     if (code === "page_error") console.error("The call failed:", error);
     const state: CallState = { name: "failed", code };
     if (error instanceof CallFailure && error.sentence) state.sentence = error.sentence;
-    this.#end(attempt, state, "call_failed", this.#entry(attempt, "call_failed", { code }));
+    this.#end(attempt, state, "call_failed", attempt.entry("call_failed", { code }));
   }
 
   #endByAgent(attempt: Attempt): void {
@@ -340,9 +383,8 @@ export class Call {
     if (lastEntry) attempt.lastEntry = lastEntry;
     if (attempt.credential) this.#close(attempt);
     for (const cleanup of attempt.cleanups) cleanup();
-    attempt.session
-      ?.disconnect()
-      .catch((error) => console.warn("The media room did not close cleanly:", error));
+    this.#options.emit({ kind: "microphone", track: null });
+    attempt.session?.disconnect().catch(() => undefined); // the session has let go of everything here already
     this.#set(state);
   }
 
@@ -350,6 +392,7 @@ export class Call {
   #close(attempt: Attempt): void {
     if (attempt.lastEntry) this.#record(attempt, attempt.lastEntry);
     if (attempt.credential) this.#options.emit({ kind: "closed", session: attempt.credential.session });
+    attempt.credential = undefined;
   }
 
   #record(attempt: Attempt, entry: Entry): void {
@@ -358,39 +401,24 @@ export class Call {
     }
   }
 
-  #entry(attempt: Attempt, type: string, data: Entry["data"]): Entry {
-    return { at_ms: Math.round(this.#now(attempt)), type, data };
-  }
-
-  #now(attempt: Attempt): number {
-    return this.#options.clock.now() - attempt.zero;
-  }
-
-  #after(attempt: Attempt, ms: number, task: () => void): void {
-    attempt.cleanups.push(this.#options.clock.after(ms, task));
-  }
-
-  #change(attempt: Attempt, changes: Partial<LiveState>): void {
+  #change(attempt: Attempt, live: LiveState): void {
     const before = attempt.live;
-    attempt.live = { ...before, ...changes };
-    const keys = Object.keys(changes) as (keyof LiveState)[];
-    if (this.#state.name === "live" && keys.some((key) => changes[key] !== before[key])) {
-      this.#set({ name: "live", ...attempt.live });
-    }
+    attempt.live = live;
+    if (live.doing !== before.doing) this.#limitThought(attempt);
+    if (this.#state.name === "live" && !isSame(before, live)) this.#set({ name: "live", ...live });
+  }
+
+  /** What the caller said may have been for somebody else in the room: then nobody is thinking about it. */
+  #limitThought(attempt: Attempt): void {
+    attempt.cancelThought();
+    if (attempt.live.doing !== "thinking") return;
+    attempt.cancelThought = attempt.after(THOUGHT_MS, () =>
+      this.#change(attempt, { ...attempt.live, doing: "listening" }),
+    );
   }
 
   #set(state: CallState): void {
     this.#state = state;
     this.#options.emit({ kind: "state", state });
   }
-}
-
-function codeOf(error: unknown): FailureCode {
-  if (error instanceof CallFailure) return error.code;
-  if (error instanceof Error && error.name === "VatelConnectError") {
-    return (error as VatelConnectError).code === "refused" ? "media_refused" : "media_unreachable";
-  }
-  if (error instanceof Error && error.name === "PublishTrackError") return "media_refused";
-  if (error instanceof Error && error.name === "NotConnectedError") return "media_lost";
-  return "page_error";
 }

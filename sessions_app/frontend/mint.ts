@@ -1,4 +1,4 @@
-import { CallFailure, isSiteCode } from "./call-failures";
+import { CallFailure, isSiteCode } from "./situations";
 
 /** What the site gives a caller for one call. */
 export interface Credential {
@@ -10,18 +10,24 @@ export interface Credential {
   identity: string;
 }
 
+/** The page's word to the site: which agent, and which version of the consent's text the visitor has agreed to. */
+export interface MintRequest {
+  agent_id: string;
+  consent?: string;
+}
+
 /** The site itself waits for the platform and answers in its own time; this is for a network that swallows. */
 const LIMIT_MS = 30_000;
 
 /** Asks the site for a new call. Throws a `CallFailure` with the site's code and sentence, or `site_unreachable`. */
-export async function mint(url: string, csrfToken: string, agentId?: string): Promise<Credential> {
+export async function mint(url: string, csrfToken: string, request: MintRequest): Promise<Credential> {
   let status: number;
   let answer: unknown;
   try {
     const response = await fetch(url, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-CSRFToken": csrfToken },
-      body: JSON.stringify(agentId ? { agent_id: agentId } : {}),
+      body: JSON.stringify(request),
       signal: AbortSignal.timeout(LIMIT_MS),
     });
     status = response.status;

@@ -32,6 +32,11 @@ export function isSituation(code: unknown): code is SituationCode {
   return typeof code === "string" && Object.hasOwn(SITUATIONS, code);
 }
 
+/** Whether it is the site that tells of failures of this code. */
+export function isSiteCode(code: unknown): code is SituationCode {
+  return isSituation(code) && ["site", "limits", "platform"].includes(SITUATIONS[code].group);
+}
+
 /** Why there is no call, or no call any more. */
 export class CallFailure extends Error {
   override readonly name = "CallFailure";

@@ -1,120 +1,92 @@
-/** The talk page's entry: wires the call to the page and to the log, nothing else. */
+/**
+ * The talk page's entry, and all of its script before a click: it fetches the rest (conversation.ts and the SDK) as
+ * soon as a call is likely, and hands the page over to it.
+ */
 
-import type * as VatelSdk from "@vatel/sdk";
-import { Call, type CallEvent, type VoiceSession } from "./call";
-import { CallFailure } from "./call-failures";
-import { browserClock } from "./clock";
-import { openMicrophone } from "./microphone";
-import { mint } from "./mint";
-import { pageTools } from "./page-tools";
-import { Relay } from "./relay";
-import { SecondDoor } from "./second-door";
+import { site_unreachable } from "../situations.json";
+import type * as ConversationModule from "./conversation";
+import type { Conversation } from "./conversation";
+import { LateModule } from "./late-module";
 import { allowedStorage } from "./storage";
-import { TalkPage } from "./talk-page";
-import { postLeftovers, Unsent } from "./unsent";
 
-const page = new TalkPage({
-  onIntent: () => void loadSdk().catch(() => undefined), // tried again by the click, which tells of it
-  onStart: (agentId) => void call.start(agentId),
-  onHangUp: () => call.hangUp(),
-  onMute: (isMuted) => void call.setMuted(isMuted),
-  onUnblockPlayback: () => void call.unblockPlayback(),
-});
+const main = find("#talk");
+const start = find("#start");
+const hangUp = find("#hang-up");
+const { conversationUrl = "", sdkUrl = "", mediaOrigins = "" } = main.dataset;
 
-const tabStorage = allowedStorage("sessionStorage");
-const secondDoor = new SecondDoor(page.mintUrl, page.csrfToken);
-/** Of all calls of this page load, the newest last. */
-const relays = new Map<string, Relay>();
-/** Names this page load: a call's log takes reports of one page only. (`randomUUID` is for secure pages.) */
-const pageId = Array.from(crypto.getRandomValues(new Uint32Array(4)), (part) =>
-  part.toString(16).padStart(8, "0"),
-).join("");
+const script = new LateModule<typeof ConversationModule>(conversationUrl);
+let conversation: Conversation | undefined;
+let isWanted = false;
 
-const call = new Call({
-  clock: browserClock,
-  openMicrophone: () => openMicrophone(window),
-  mint: (agentId) => mint(page.mintUrl, page.csrfToken, agentId),
-  loadSdk,
-  tools: pageTools(page),
-  emit: handle,
-});
-
-function handle(event: CallEvent): void {
-  switch (event.kind) {
-    case "state":
-      page.showState(event.state);
-      break;
-    case "said":
-      page.showSay(event.say);
-      break;
-    case "interrupted":
-      page.showInterruption();
-      break;
-    case "tool":
-      page.showTool(event.call, event.output);
-      break;
-    case "opened":
-      page.showSession(event.credential.session);
-      openRelay(event.credential.session, event.credential.relay_url);
-      break;
-    case "entry":
-      relays.get(event.session)?.record(event.entry);
-      break;
-    case "interim":
-      relays.get(event.session)?.interim(event.interim);
-      break;
-    case "closed":
-      relays.get(event.session)?.finish();
-      break;
+/** Once it is loaded, the page is the conversation's. */
+async function load(): Promise<Conversation> {
+  const { Conversation } = await script.load();
+  if (!conversation) {
+    start.removeEventListener("click", begin);
+    hangUp.removeEventListener("click", giveUp);
+    conversation = new Conversation();
   }
+  return conversation;
 }
 
-function openRelay(session: string, path: string): void {
-  const url = new URL(path, location.href);
-  url.protocol = url.protocol.replace("http", "ws");
-  url.searchParams.set("page", pageId);
-  relays.set(
-    session,
-    new Relay({
-      clock: browserClock,
-      openSocket: () => new WebSocket(url),
-      unsent: new Unsent(session, tabStorage, secondDoor),
-      onToolOutput: (toolCallId, output) => call.answerTool(toolCallId, output),
-      onStanding: (standing) => page.showStanding(session, standing),
-    }),
+function prepare(): void {
+  if (script.isLoading) return;
+  for (const origin of mediaOrigins.split(" ").filter(Boolean)) link("preconnect", origin);
+  link("modulepreload", sdkUrl);
+  load().catch(() => undefined); // the click tries again, and tells of it
+}
+
+function link(rel: string, href: string): void {
+  document.head.append(Object.assign(document.createElement("link"), { rel, href }));
+}
+
+function begin(): void {
+  isWanted = true;
+  show("loading", "Starting…");
+  load().then(
+    (conversation) => isWanted && conversation.start(),
+    () => isWanted && showFailure(),
   );
 }
 
-let sdk: Promise<() => VoiceSession> | undefined;
-let loads = 0;
-
-function loadSdk(): Promise<() => VoiceSession> {
-  // Browsers remember a module that failed to load; another address makes them ask again.
-  const url = loads === 0 ? page.sdkUrl : `${page.sdkUrl}?again=${loads}`;
-  sdk ??= import(url).then(
-    ({ WebRTCSession }: typeof VatelSdk) =>
-      () =>
-        new WebRTCSession({ remoteAudioContainer: page.remoteAudioContainer }),
-    (cause: unknown) => {
-      sdk = undefined;
-      loads += 1;
-      throw new CallFailure("site_unreachable", { cause });
-    },
-  );
-  return sdk;
+function giveUp(): void {
+  isWanted = false;
+  show("idle", "Ready when you are.");
 }
 
-addEventListener("pagehide", () => {
-  call.hangUp("page_closed"); // the session leaves on this event too; a page that comes back starts anew
-  // The newest call first, should there be more than browsers let a page leave behind.
-  for (const relay of [...relays.values()].reverse()) relay.leave();
-});
-// Phones end hidden pages without another word. The call goes on, so nothing else is concluded from this.
-addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "hidden") for (const relay of relays.values()) relay.hide();
-});
-addEventListener("online", () => {
-  for (const relay of relays.values()) relay.reconnectNow();
-});
+function show(state: "idle" | "loading" | "failed", words: string): void {
+  main.dataset.state = state;
+  main.dataset.situation = state === "failed" ? "site_unreachable" : "";
+  find("#status").textContent = words;
+  find("#failure").hidden = state !== "failed";
+  start.hidden = state === "loading";
+  hangUp.hidden = state !== "loading";
+  (state === "loading" ? hangUp : start).focus();
+}
 
-void postLeftovers(tabStorage, secondDoor);
+function showFailure(): void {
+  isWanted = false;
+  show("failed", "Not connected.");
+  find("#failure h2").textContent = site_unreachable.title;
+  find("#failure p").textContent = site_unreachable.sentence;
+  find("#start span").textContent = "Try again";
+}
+
+function find(selector: string): HTMLElement {
+  const element = document.querySelector<HTMLElement>(selector);
+  if (!element) throw new Error(`The page has no ${selector}.`);
+  return element;
+}
+
+start.addEventListener("click", begin);
+hangUp.addEventListener("click", giveUp);
+for (const sign of ["pointerenter", "pointerdown", "touchstart", "focus"]) {
+  start.addEventListener(sign, prepare, { passive: true });
+}
+
+const theme = allowedStorage("localStorage")?.getItem("theme");
+if (theme) document.documentElement.dataset.theme = theme;
+
+// An earlier page load has left something to be sent or to be told of, or no call is possible here at all.
+const leftOver = Object.keys(allowedStorage("sessionStorage") ?? {});
+if (!isSecureContext || leftOver.some((key) => key.startsWith("voicedemo."))) prepare();

@@ -23,26 +23,40 @@ interface Pending {
 export class ToolCalls {
   readonly #pending = new Map<string, Pending>();
   readonly #clock: Clock;
+  readonly #tools: PageTools;
   readonly #send: (id: string, output: string) => Promise<unknown>;
   readonly #onSent: (call: ToolCall, output: string) => void;
 
-  /** `send` passes an output to the agent, `onSent` hears of each that went out. */
+  /** `tools` are the page's own; `send` passes an output to the agent, `onSent` hears of each that went out. */
   constructor(
     clock: Clock,
+    tools: PageTools,
     send: (id: string, output: string) => Promise<unknown>,
     onSent: (call: ToolCall, output: string) => void,
   ) {
     this.#clock = clock;
+    this.#tools = tools;
     this.#send = send;
     this.#onSent = onSent;
   }
 
-  /** Begins to wait for an answer; false if this call is known already. */
-  open(call: ToolCall): boolean {
-    if (this.#pending.has(call.id)) return false;
+  /** Begins to wait for an answer, and tells whose it is to give; null: this call is known already. */
+  open(call: ToolCall): "page" | "server" | null {
+    if (this.#pending.has(call.id)) return null;
     const cancelTimer = this.#clock.after(ANSWER_MS, () => this.answer(call.id, noAnswer(call.name)));
     this.#pending.set(call.id, { call, tries: 0, cancelTimer });
-    return true;
+    return Object.hasOwn(this.#tools, call.name) ? "page" : "server";
+  }
+
+  /** Answers with one of the page's own tools. */
+  run({ id, name, arguments: values }: ToolCall): void {
+    let output: Data | undefined;
+    try {
+      output = this.#tools[name]?.(values);
+    } catch (error) {
+      console.error(`The tool ${name} failed:`, error);
+    }
+    this.answer(id, JSON.stringify(output ?? { error: "The page could not do that." }));
   }
 
   /** The first answer counts; later ones, and answers to unknown calls, are ignored. */

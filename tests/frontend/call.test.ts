@@ -1,187 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Call, type CallEvent, type VoiceSession } from "../../sessions_app/frontend/call";
-import { CallFailure } from "../../sessions_app/frontend/call-failures";
-import type { Data, Entry, WireMessage } from "../../sessions_app/frontend/events";
-import { type MicrophoneHost, openMicrophone } from "../../sessions_app/frontend/microphone";
 import type { Credential } from "../../sessions_app/frontend/mint";
-import { FakeClock, settled } from "./fakes";
-
-const CREDENTIAL: Credential = {
-  session: "session-1",
-  relay_url: "/ws/sessions/session-1/",
-  webrtc_token: "token",
-  url: "ws://127.0.0.1:7880",
-  room: "call-1",
-  identity: "caller-1",
-};
-
-/** A microphone track, as far as the call can tell. */
-class FakeTrack {
-  readyState: "live" | "ended" = "live";
-  stop(): void {
-    this.readyState = "ended";
-  }
-}
-
-/** The SDK's session: it does what the test says, and keeps what the call asked of it. */
-class FakeSession {
-  isConnected = false;
-  isMicrophoneOn = false;
-  microphone: unknown;
-  outputs: [string, string][] = [];
-  connecting: () => Promise<void> = async () => undefined;
-  sending: () => Promise<void> = async () => undefined;
-  #handlers = new Set<(message: WireMessage) => void>();
-
-  on(_type: string, handler: (message: never) => unknown): () => void {
-    this.#handlers.add(handler as never);
-    return () => this.#handlers.delete(handler as never);
-  }
-
-  async connect(): Promise<{ room: string }> {
-    await this.connecting();
-    this.isConnected = true;
-    return { room: "call-1" };
-  }
-
-  async start(): Promise<void> {}
-
-  async setMicrophoneTrack(track: unknown): Promise<void> {
-    this.microphone = track;
-    this.isMicrophoneOn = true;
-  }
-
-  async setMicrophoneEnabled(isOn: boolean): Promise<void> {
-    this.isMicrophoneOn = isOn;
-  }
-
-  async sendToolCallOutput(id: string, output: string): Promise<void> {
-    await this.sending();
-    this.outputs.push([id, output]);
-  }
-
-  async disconnect(): Promise<void> {
-    this.isConnected = false;
-  }
-
-  tell(type: string, data: Data = {}): void {
-    for (const handler of this.#handlers) handler({ type, data });
-  }
-}
-
-function deferred<T>() {
-  let resolve!: (value: T) => void;
-  let reject!: (error: unknown) => void;
-  const promise = new Promise<T>((res, rej) => {
-    resolve = res;
-    reject = rej;
-  });
-  return { promise, resolve, reject };
-}
-
-interface World {
-  grant: () => Promise<void>;
-  mint: () => Promise<Credential>;
-  load: () => Promise<void>;
-  prepare: (session: FakeSession) => void;
-}
-
-/** A call whose outside world is quick and kind, unless the test replaces a part of it. */
-function setUp() {
-  const clock = new FakeClock();
-  const tracks: FakeTrack[] = [];
-  const sessions: FakeSession[] = [];
-  const states: string[] = [];
-  const said: string[] = [];
-  const opened: string[] = [];
-  const closed: string[] = [];
-  const log: Entry[] = [];
-  const world: World = {
-    grant: async () => undefined,
-    mint: async () => CREDENTIAL,
-    load: async () => undefined,
-    prepare: () => undefined,
-  };
-  const call = new Call({
-    clock,
-    openMicrophone: async () => {
-      await world.grant();
-      const track = new FakeTrack();
-      tracks.push(track);
-      return track as unknown as MediaStreamTrack;
-    },
-    mint: () => world.mint(),
-    loadSdk: async () => {
-      await world.load();
-      return () => {
-        const session = new FakeSession();
-        world.prepare(session);
-        sessions.push(session);
-        return session as unknown as VoiceSession;
-      };
-    },
-    tools: {
-      set_theme: ({ theme }) => ({ theme }),
-      broken: () => {
-        throw new Error("a defect");
-      },
-    },
-    emit: (event: CallEvent) => {
-      if (event.kind === "state") states.push(event.state.name);
-      if (event.kind === "said") said.push(event.say.text);
-      if (event.kind === "opened") opened.push(event.credential.session);
-      if (event.kind === "closed") closed.push(event.session);
-      if (event.kind === "entry") {
-        assert.deepEqual(opened.includes(event.session), true, "entries follow the opening of their log");
-        assert.equal(closed.includes(event.session), false, "nothing comes after the end of the log");
-        log.push(event.entry);
-      }
-    },
-  });
-  return {
-    clock,
-    call,
-    world,
-    states,
-    said,
-    opened,
-    closed,
-    log,
-    logged: () => log.map(({ type }) => type),
-    entry: (type: string) => log.find((entry) => entry.type === type),
-    get session() {
-      return sessions.at(-1) as FakeSession;
-    },
-    sessions,
-    tracks,
-    /** Nothing that listens or costs is left. */
-    assertClosed() {
-      assert.deepEqual(
-        tracks.map(({ readyState }) => readyState),
-        tracks.map(() => "ended"),
-      );
-      assert.deepEqual(
-        sessions.map(({ isConnected }) => isConnected),
-        sessions.map(() => false),
-      );
-      assert.deepEqual(closed, opened);
-    },
-  };
-}
-
-async function live() {
-  const it = setUp();
-  await it.call.start();
-  it.session.tell("session_started", { id: "call-1" });
-  return it;
-}
-
-const tool = (toolCallId: string, toolName: string, args: Data = {}) => ({
-  toolCallId,
-  toolName,
-  arguments: Object.entries(args).map(([name, value]) => ({ name, value })),
-});
+import { CallFailure } from "../../sessions_app/frontend/situations";
+import { CREDENTIAL, deferred, live, refuseToJoin, setUp, tool, type World } from "./call-world";
+import { settled } from "./fakes";
 
 test("a call goes from the microphone over connecting to live, and by hang-up to its end", async () => {
   const it = await live();
@@ -217,6 +39,7 @@ test("a microphone that is granted after the hang-up is stopped at once", async 
   const grant = deferred<void>();
   it.world.grant = () => grant.promise;
   const starting = it.call.start();
+  await settled();
   it.call.hangUp();
   assert.equal(it.call.state.name, "ended");
   grant.resolve();
@@ -275,14 +98,12 @@ test("a new call can start while the old one is still being closed, and is not d
 });
 
 test("each failure has its code, closes everything, and is logged if there is a log", async () => {
-  const refuse = (code: string) => (session: FakeSession) => {
-    const error = Object.assign(new Error("…"), { name: "VatelConnectError", code });
-    session.connecting = () => Promise.reject(error);
-  };
   const cases: [string, Partial<World>, string[]][] = [
     ["platform_busy", { mint: () => Promise.reject(new CallFailure("platform_busy")) }, []],
-    ["media_refused", { prepare: refuse("refused") }, ["call_failed"]],
-    ["media_unreachable", { prepare: refuse("no_media") }, ["call_failed"]],
+    ["media_refused", { prepare: refuseToJoin("refused") }, ["call_failed", "call_failed"]],
+    ["media_blocked", { prepare: refuseToJoin("no_media") }, ["call_failed"]],
+    ["media_unreachable", { prepare: refuseToJoin("unreachable") }, ["call_failed"]],
+    ["media_unreachable", { prepare: refuseToJoin("timeout") }, ["call_failed"]],
     [
       "site_unreachable",
       { load: () => Promise.reject(new CallFailure("site_unreachable")) },
@@ -343,7 +164,7 @@ test("an agent that says goodbye and stays on the line is left after a moment", 
 test("a connection that is lost is a failure, with what was said until then", async () => {
   const it = await live();
   it.session.tell("reconnecting");
-  assert.equal(it.call.state.name === "live" && it.call.state.isReconnecting, true);
+  assert.deepEqual(it.notices(), ["reconnecting"]);
   it.session.tell("disconnected", {});
   assert.deepEqual(it.call.state, { name: "failed", code: "media_lost" });
   assert.deepEqual(it.logged().slice(-3), ["reconnecting", "disconnected", "call_failed"]);
@@ -375,7 +196,13 @@ test("whoever ends the call, the sentence that it cuts off is logged with the re
   const ends: [string, (it: Awaited<ReturnType<typeof live>>) => void][] = [
     ["hang_up", (it) => it.call.hangUp()],
     ["call_failed", (it) => it.session.tell("disconnected", {})],
-    ["session_ended", (it) => it.session.tell("disconnected", { agent_left: true })],
+    [
+      "session_ended",
+      (it) => {
+        it.session.tell("session_ended");
+        it.session.tell("disconnected", { agent_left: true });
+      },
+    ],
   ];
   for (const [reason, end] of ends) {
     const it = await live();
@@ -562,19 +389,242 @@ test("an answer that cannot be sent while the media reconnects is sent afterward
   assert.notEqual(it.entry("tool_call_output"), undefined);
 });
 
-test("why there is no microphone is told apart", async () => {
-  const host = (name: string): MicrophoneHost => ({
-    isSecureContext: true,
-    navigator: { mediaDevices: { getUserMedia: () => Promise.reject(new DOMException("", name)) } },
-  });
-  const code = async (from: MicrophoneHost) => {
-    const error = await openMicrophone(from).catch((reason: unknown) => reason);
-    return error instanceof CallFailure ? error.code : error;
+test("a browser that does not ask gives the microphone while the site is asked for the call", async () => {
+  const it = setUp();
+  it.world.isGranted = true;
+  const grant = deferred<void>();
+  it.world.grant = () => grant.promise;
+  const starting = it.call.start();
+  await settled();
+  assert.equal(it.session.isConnected, true);
+  assert.equal(it.call.state.name, "microphone");
+  grant.resolve();
+  await starting;
+  assert.equal(it.call.state.name, "live");
+  assert.equal(it.session.microphone, it.tracks[0]);
+});
+
+test("a microphone that fails while the call is joined closes the call, and says so in its log", async () => {
+  const it = setUp();
+  it.world.isGranted = true;
+  const grant = deferred<void>();
+  it.world.grant = () => grant.promise;
+  const starting = it.call.start();
+  await settled();
+  grant.reject(new CallFailure("microphone_busy"));
+  await starting;
+  assert.deepEqual(it.call.state, { name: "failed", code: "microphone_busy" });
+  assert.deepEqual(it.entry("call_failed")?.data, { code: "microphone_busy" });
+  it.assertClosed();
+});
+
+test("a prompt that nobody answers is pointed to after 8 s, and given up after a minute", async () => {
+  const it = setUp();
+  it.world.grant = () => new Promise(() => undefined);
+  void it.call.start();
+  await settled();
+  await it.clock.pass(7_999);
+  assert.deepEqual(it.call.state, { name: "microphone", isUnanswered: false });
+  await it.clock.pass(1);
+  assert.deepEqual(it.call.state, { name: "microphone", isUnanswered: true });
+  await it.clock.pass(52_000);
+  assert.deepEqual(it.call.state, { name: "failed", code: "microphone_ignored" });
+  it.assertClosed();
+});
+
+test("a token that has grown too old is replaced by a fresh one, once and without a word", async () => {
+  const it = setUp();
+  let joins = 0;
+  it.world.prepare = (session) => {
+    joins += 1;
+    if (joins === 1) refuseToJoin("refused")(session);
   };
-  assert.equal(await code(host("NotAllowedError")), "microphone_denied");
-  assert.equal(await code(host("NotFoundError")), "microphone_missing");
-  assert.equal(await code(host("OverconstrainedError")), "microphone_missing");
-  assert.equal(await code(host("NotReadableError")), "microphone_busy");
-  assert.equal(await code(host("UnknownError")), "microphone_failed");
-  assert.equal(await code({ isSecureContext: false, navigator: {} }), "insecure_origin");
+  await it.call.start();
+  assert.equal(it.call.state.name, "live");
+  assert.equal(it.states.includes("failed"), false);
+  assert.deepEqual(it.opened, ["session-1", "session-2"]);
+  assert.deepEqual(it.closed, ["session-1"]);
+  assert.deepEqual(it.entry("call_failed")?.data, { code: "media_refused" });
+});
+
+test("an agent that joins without a voice is given up; one that comes late has its time", async () => {
+  const it = setUp();
+  await it.call.start();
+  await it.clock.pass(19_000);
+  it.session.tell("agent_here");
+  await it.clock.pass(14_999);
+  assert.equal(it.call.state.name, "live");
+  await it.clock.pass(1);
+  assert.deepEqual(it.call.state, { name: "failed", code: "agent_silent" });
+  it.assertClosed();
+});
+
+test("why a connection ended is told apart", async () => {
+  const reasons: [Record<string, unknown>, string][] = [
+    [{}, "media_lost"],
+    [{ gave_up: true }, "media_lost"],
+    [{ reason: 14 }, "media_lost"],
+    [{ reason: 2 }, "taken_over"],
+    [{ reason: 3 }, "room_closed"],
+    [{ reason: 4 }, "room_closed"],
+    [{ reason: 5 }, "room_closed"],
+    [{ agent_left: true }, "agent_left"],
+    [{ reason: 1 }, "page_asleep"],
+  ];
+  for (const [data, code] of reasons) {
+    const it = await live();
+    it.session.tell("disconnected", data);
+    assert.deepEqual(it.call.state, { name: "failed", code });
+    assert.deepEqual(it.entry("call_failed")?.data, { code });
+    it.assertClosed();
+  }
+});
+
+test("a connection that does not survive the device's sleep ended by the sleep", async () => {
+  const it = await live();
+  await it.clock.pass(10_000);
+  it.clock.sleep(600_000);
+  it.call.pageShown();
+  it.session.tell("reconnecting");
+  await it.clock.pass(25_000);
+  it.session.tell("disconnected", { gave_up: true });
+  assert.deepEqual(it.call.state, { name: "failed", code: "page_asleep" });
+  assert.deepEqual(it.entry("call_failed")?.data, { code: "page_asleep" });
+
+  const survivor = await live();
+  survivor.clock.sleep(600_000);
+  survivor.call.pageShown();
+  await survivor.clock.pass(60_000);
+  survivor.session.tell("disconnected", {});
+  assert.deepEqual(survivor.call.state, { name: "failed", code: "media_lost" });
+});
+
+test("the call's time goes on while the device sleeps, so that what comes later is not told as earlier", async () => {
+  const it = await live();
+  await it.clock.pass(10_000);
+  it.clock.sleep(600_000);
+  it.call.pageShown();
+  it.session.tell("interruption");
+  assert.equal(it.entry("page_asleep")?.at_ms, 10_000);
+  assert.equal(it.entry("interruption")?.at_ms, 610_000);
+});
+
+test("a call in another tab is told of; on request it moves here, and ends there", async () => {
+  const it = setUp();
+  it.world.isElsewhere = true;
+  await it.call.start();
+  assert.deepEqual(it.call.state, { name: "failed", code: "call_elsewhere" });
+  assert.deepEqual([it.opened, it.tracks], [[], []]);
+  await it.call.start({ here: true });
+  assert.equal(it.call.state.name, "live");
+  it.lock.lose();
+  assert.deepEqual(it.call.state, { name: "failed", code: "moved_to_another_tab" });
+  it.assertClosed();
+});
+
+test("another microphone takes the place of the first in mid-call; one that does not start changes nothing", async () => {
+  const it = await live();
+  const [first] = it.tracks;
+  await it.call.useMicrophone("headset");
+  assert.equal(it.tracks[1]?.deviceId, "headset");
+  assert.deepEqual([it.session.microphone, it.metered], [it.tracks[1], it.tracks[1]]);
+  assert.equal(first?.readyState, "ended");
+
+  it.world.grant = () => Promise.reject(new CallFailure("microphone_busy"));
+  await it.call.useMicrophone("desk");
+  assert.deepEqual(it.notices(), ["microphone_unusable"]);
+  assert.equal(it.session.microphone, it.tracks[1]);
+  it.call.settle("microphone_unusable");
+  assert.deepEqual(it.notices(), []);
+  it.call.hangUp();
+  it.assertClosed();
+});
+
+test("a lost microphone can be got again; as long as it cannot, it stays lost", async () => {
+  const it = await live();
+  it.session.tell("microphone_lost");
+  it.world.grant = () => Promise.reject(new CallFailure("microphone_missing"));
+  await it.call.useMicrophone();
+  assert.deepEqual(it.notices(), ["microphone_lost"]);
+  it.world.grant = async () => undefined;
+  await it.call.useMicrophone();
+  assert.deepEqual(it.notices(), []);
+});
+
+test("a microphone that arrives after the hang-up is not left open", async () => {
+  const it = await live();
+  const grant = deferred<void>();
+  it.world.grant = () => grant.promise;
+  const changing = it.call.useMicrophone("headset");
+  it.call.hangUp();
+  grant.resolve();
+  await changing;
+  it.assertClosed();
+});
+
+test("a microphone that cannot be unmuted is told as lost", async () => {
+  const it = await live();
+  await it.call.setMuted(true);
+  it.session.switching = () => Promise.reject(new DOMException("", "NotFoundError"));
+  await it.call.setMuted(false);
+  assert.deepEqual(it.notices(), ["microphone_lost"]);
+  assert.equal(it.call.state.name === "live" && it.call.state.isMuted, true);
+});
+
+test("with push to talk the microphone begins muted", async () => {
+  const it = setUp();
+  await it.call.start({ isMuted: true });
+  assert.equal(it.session.isMicrophoneOn, false);
+  assert.equal(it.call.state.name === "live" && it.call.state.isMuted, true);
+});
+
+test("a speaker that cannot be used is told of", async () => {
+  const it = await live();
+  assert.equal(await it.call.useSpeaker("desk"), true);
+  assert.equal(it.session.speaker, "desk");
+  it.session.switching = () => Promise.reject(new DOMException("", "NotFoundError"));
+  assert.equal(await it.call.useSpeaker("gone"), false);
+  assert.deepEqual(it.notices(), ["speaker_unusable"]);
+  assert.notEqual(it.entry("speaker_unusable"), undefined);
+});
+
+test("what the agent does is told: it listens, thinks and speaks; nothing is thought about for ever", async () => {
+  const it = await live();
+  const doing = () => (it.call.state.name === "live" ? it.call.state.doing : "");
+  assert.equal(doing(), "listening");
+  it.session.tell("speech_started");
+  assert.equal(doing(), "listening");
+  it.session.tell("speech_stopped");
+  assert.equal(doing(), "thinking");
+  it.session.tell("response_text", { text: "It", turn_id: "agent-1", is_final: false });
+  assert.equal(doing(), "speaking");
+  it.session.tell("response_text", { text: "It is", turn_id: "agent-1", is_final: true });
+  assert.equal(doing(), "listening");
+  it.session.tell("speech_stopped");
+  await it.clock.pass(14_999);
+  assert.equal(doing(), "thinking");
+  await it.clock.pass(1);
+  assert.equal(doing(), "listening");
+});
+
+test("how long the connection has been broken counts from the first word of it", async () => {
+  const it = await live();
+  const since = () => (it.call.state.name === "live" ? it.call.state.reconnectingSince : undefined);
+  assert.equal(since(), null);
+  const broken = it.clock.now();
+  it.session.tell("reconnecting");
+  await it.clock.pass(3_000);
+  it.session.tell("reconnecting");
+  assert.equal(since(), broken);
+  it.session.tell("reconnected");
+  assert.equal(since(), null);
+});
+
+test("a tool's card tells how long it took", async () => {
+  const it = await live();
+  it.session.tell("tool_call", tool("call-1", "get_weather"));
+  await it.clock.pass(1_200);
+  it.call.answerTool("call-1", "{}");
+  await settled();
+  assert.deepEqual(it.tools, [{ name: "get_weather", took_ms: 1_200 }]);
 });

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { test } from "node:test";
-import { CallFailure } from "../../sessions_app/frontend/call-failures";
 import { mint } from "../../sessions_app/frontend/mint";
+import { CallFailure } from "../../sessions_app/frontend/situations";
 
 /** Mints at a site that gives this answer; resolves with the credential or the failure's code. */
 async function mintAt(status: number, body: string): Promise<{ result: unknown; request: unknown }> {
@@ -18,7 +18,10 @@ async function mintAt(status: number, body: string): Promise<{ result: unknown; 
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const { port } = server.address() as AddressInfo;
   try {
-    const result = await mint(`http://127.0.0.1:${port}/sessions/`, "csrf", "agent-1").catch(codeOf);
+    const result = await mint(`http://127.0.0.1:${port}/sessions/`, "csrf", {
+      agent_id: "agent-1",
+      consent: "v1",
+    }).catch(codeOf);
     return { result, request };
   } finally {
     server.closeAllConnections();
@@ -34,7 +37,7 @@ function codeOf(error: unknown): unknown {
 test("a credential is asked for with the page's token, for the chosen agent", async () => {
   const { result, request } = await mintAt(201, '{"session":"s"}');
   assert.deepEqual(result, { session: "s" });
-  assert.deepEqual(request, { method: "POST", token: "csrf", body: { agent_id: "agent-1" } });
+  assert.deepEqual(request, { method: "POST", token: "csrf", body: { agent_id: "agent-1", consent: "v1" } });
 });
 
 test("the site's own code and sentence say why there is none", async () => {
@@ -54,5 +57,8 @@ test("an answer that is not the site's, and no answer, are the site's absence", 
   assert.equal((await mintAt(502, "<html>Bad gateway</html>")).result, "site_unreachable");
   assert.equal((await mintAt(500, '{"error":{"code":"toString"}}')).result, "site_unreachable");
   assert.equal((await mintAt(500, "null")).result, "site_unreachable");
-  assert.equal(await mint("http://127.0.0.1:9/sessions/", "csrf").catch(codeOf), "site_unreachable");
+  assert.equal(
+    await mint("http://127.0.0.1:9/sessions/", "csrf", { agent_id: "agent-1" }).catch(codeOf),
+    "site_unreachable",
+  );
 });
