@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,23 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 from tests.e2e.ear import Sound
 
 HERE = Path(__file__).parent
+SITUATIONS: dict[str, dict[str, str]] = json.loads(
+    (HERE.parents[1] / "sessions_app" / "situations.json").read_text()
+)
+BUTTONS = {
+    "again": "Try again",
+    "reload": "Reload the page",
+    "login": "Log in",
+    "here": "Talk here instead",
+    "unblock": "Turn on the sound",
+    "microphone": "Use my microphone again",
+    "device": "Use it",
+    "dismiss": "Close",
+}
+"""What a situation's action is called on the page."""
+START = re.compile("^(Start talking|Agree and start talking|Talk again)$")
+RAW = re.compile(r"Error:|DOMException|eyJ|undefined|NaN|\[object ")
+"""What no page may show: an exception's text, a token, a value that was not there."""
 SPEECH = HERE / "speech"
 PATIENCE_MS = 30_000  # a machine with two busy cores is slow, not wrong
 
@@ -29,7 +47,7 @@ WATCH_TROUBLES = """() => {
   const troubles = window.troubles = [];
   let state = main.dataset.state;
   new MutationObserver(() => {
-    if (main.classList.contains("troubled")) troubles.push(document.getElementById("status").textContent);
+    if (main.dataset.situation) troubles.push(main.dataset.situation);
     if (main.dataset.state !== state) troubles.push(state = main.dataset.state);
   }).observe(main, { attributes: true });
 }"""
@@ -60,10 +78,12 @@ class Caller:
         self.page = page
         self.url = url
         self.main = page.locator("#talk")
-        self.status = page.get_by_role("status")
+        self.status = page.locator("#status")
         self.alert = page.get_by_role("alert")
+        self.notice = page.locator("#notice")
         self.standing = page.locator("#standing")
-        self.start_button = page.get_by_role("button", name="Start talking")
+        self.start_button = page.get_by_role("button", name=START)
+        self.mute_button = page.locator("#mute")
         self.hang_up_button = page.get_by_role("button", name="Hang up")
         self.captions = page.get_by_role("log", name="Captions")
 
@@ -84,6 +104,50 @@ class Caller:
 
     def expect_state(self, state: str, timeout_ms: float = PATIENCE_MS) -> None:
         expect(self.main).to_have_attribute("data-state", re.compile(f"^({state})$"), timeout=timeout_ms)
+
+    @property
+    def way_out(self) -> Locator:
+        """The one button of the failure that the page shows."""
+        code = self.main.get_attribute("data-situation")
+        assert code, "the page shows no failure"
+        return self.page.get_by_role("button", name=BUTTONS[SITUATIONS[code]["action"]], exact=True)
+
+    def expect_failure(self, code: str, sentence: str | None = None) -> None:
+        """Wait for the end of a call by this situation: said in its words, or in the site's own sentence."""
+        situation = SITUATIONS[code]
+        assert situation["kind"] == "failure"
+        self.expect_state("failed", timeout_ms=60_000)
+        expect(self.main).to_have_attribute("data-situation", code)
+        expect(self.alert.get_by_role("heading")).to_have_text(situation["title"])
+        expect(self.alert.locator("p")).to_have_text(sentence or situation["sentence"])
+        expect(self.way_out).to_be_visible()
+        expect(self.hang_up_button).to_be_hidden()
+        expect(self.notice).to_be_hidden()
+        self.expect_plain()
+
+    def expect_notice(self, code: str, detail: str = "", timeout_ms: float = PATIENCE_MS) -> None:
+        """Wait until this situation is the most urgent one of a call that goes on."""
+        situation = SITUATIONS[code]
+        assert situation["kind"] == "notice"
+        expect(self.main).to_have_attribute("data-situation", code, timeout=timeout_ms)
+        expect(self.notice).to_be_visible()
+        for text in (situation["title"], situation["sentence"], detail):
+            expect(self.notice).to_contain_text(text)
+        button = self.notice.get_by_role("button")
+        if situation["action"] == "none":
+            expect(button).to_have_count(0)
+        else:
+            expect(button).to_have_text(BUTTONS[situation["action"]])
+        expect(self.alert).to_be_hidden()
+        self.expect_plain()
+
+    def expect_no_notice(self, timeout_ms: float = PATIENCE_MS) -> None:
+        expect(self.main).to_have_attribute("data-situation", "", timeout=timeout_ms)
+        expect(self.notice).to_be_hidden()
+
+    def expect_plain(self) -> None:
+        """Nothing on the page is for programmers only."""
+        expect(self.page.locator("body")).not_to_contain_text(RAW, use_inner_text=True)
 
     def call(self) -> Caller:
         """Open the page, start a call and wait until the greeting has been spoken to its end."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shutil
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -12,17 +10,29 @@ from playwright.sync_api import (
     Browser,
     BrowserContext,
     BrowserType,
-    ConsoleMessage,
     Page,
     Playwright,
     sync_playwright,
 )
 
 from tests.e2e import browser as chromium
-from tests.e2e.caller import FAKE_DEVICES, FLAGS, Caller, give_ears, give_voice
-from tests.e2e.servers import ROOT, Sandbox, Server, Site, start_sandbox, start_site
+from tests.e2e.caller import FLAGS, Caller
+from tests.e2e.lines import Lines
+from tests.e2e.media_server import MediaServer, start_media_server
+from tests.e2e.provoke import INSECURE, INSECURE_HOST, OWN_DEVICES
+from tests.e2e.servers import (
+    Sandbox,
+    Server,
+    Site,
+    collect_static,
+    open_site,
+    site_environment,
+    start_sandbox,
+    start_site,
+)
+from tests.e2e.stand_in import StandIn
+from tests.e2e.visitors import Launch, Visitors, Watch
 
-RESULTS = ROOT / "test-results"
 failed = pytest.StashKey[bool]()
 
 
@@ -32,7 +42,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if report.failed:
-        item.stash[failed] = True
+        for node in item.listchain():  # its module, too, for pages that are open all the while
+            node.stash[failed] = True
     return report
 
 
@@ -77,6 +88,91 @@ def another_site(started: list[Server], sandbox: Sandbox, tmp_path: Path) -> Ite
         started.remove(server)
 
 
+# ------------------------------------------------------------------ a platform that fails on request
+
+
+@pytest.fixture(scope="session")
+def media_server(started: list[Server], tmp_path_factory: pytest.TempPathFactory) -> Iterator[MediaServer]:
+    """The media server of the stand-in's calls. Whoever wants to hurt one takes `own_media_server`."""
+    server = start_media_server(tmp_path_factory.mktemp("media"))
+    started.append(server)
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def own_media_server(
+    started: list[Server], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[], MediaServer]]:
+    """Starts a media server to be hurt. Pages reach it through gates only."""
+    own: list[MediaServer] = []
+
+    def start() -> MediaServer:
+        own.append(start_media_server(tmp_path_factory.mktemp("own-media")))
+        started.append(own[-1])
+        return own[-1]
+
+    yield start
+    for server in own:
+        server.stop()
+        started.remove(server)
+
+
+@pytest.fixture(scope="session")
+def stand_in(media_server: MediaServer) -> Iterator[StandIn]:
+    platform = StandIn(media_server)
+    platform.start()
+    yield platform
+    platform.stop()
+
+
+@pytest.fixture(scope="session")
+def stand_in_site(
+    started: list[Server], stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """The site of the stand-in's visitors."""
+    folder = tmp_path_factory.mktemp("stand-in-site")
+    hosts = f"127.0.0.1,{INSECURE_HOST}"
+    environ = site_environment(folder, **stand_in.environment(), ALLOWED_HOSTS=hosts, MAX_CALLS="1000")
+    collect_static(environ)
+    server = open_site(folder, environ)
+    started.append(server)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def lines(
+    request: pytest.FixtureRequest, stand_in: StandIn, stand_in_site: Site, visitors: Visitors, launch: Launch
+) -> Iterator[Lines]:
+    """Opens lines of the stand-in, and visitors' pages to call them."""
+    lines = Lines(stand_in, stand_in_site, visitors, launch(*OWN_DEVICES, INSECURE))
+    yield lines
+    # First the pages: traces show them before their agents leave.
+    try:
+        visitors.close(has_failed=request.node.stash.get(failed, False))
+    finally:
+        lines.close()
+
+
+@pytest.fixture(scope="module")
+def early_lines(
+    request: pytest.FixtureRequest,
+    launch: Launch,
+    started: list[Server],
+    stand_in: StandIn,
+    stand_in_site: Site,
+) -> Iterator[Lines]:
+    """The same for calls that take long to fail: begun before the module's first test, judged by its last."""
+    visitors = Visitors(f"{request.node.name}-early", launch, started)
+    lines = Lines(stand_in, stand_in_site, visitors, launch(*OWN_DEVICES, INSECURE))
+    yield lines
+    try:
+        visitors.close(has_failed=request.node.stash.get(failed, False))
+    finally:
+        lines.close()
+
+
 # ------------------------------------------------------------------ browsers
 
 
@@ -84,9 +180,6 @@ def another_site(started: list[Server], sandbox: Sandbox, tmp_path: Path) -> Ite
 def playwright() -> Iterator[Playwright]:
     with sync_playwright() as playwright:
         yield playwright
-
-
-Launch = Callable[..., Browser]
 
 
 @pytest.fixture(scope="package")
@@ -109,82 +202,25 @@ def launch(playwright: Playwright) -> Iterator[Launch]:
         browser.close()
 
 
-class Watch:
-    """Collects what pages say on the console, and fails the test for errors that it did not announce."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self.errors: list[str] = []
-        self.allowed: list[str] = []
-
-    def allow(self, pattern: str) -> None:
-        """Chromium itself reports failed requests as console errors: name the ones that the test provokes."""
-        self.allowed.append(pattern)
-
-    def page(self, page: Page) -> None:
-        page.on("console", self._console)
-        page.on("pageerror", lambda error: self.errors.append(f"uncaught: {error.stack or error}"))
-
-    def _console(self, message: ConsoleMessage) -> None:
-        where = message.location.get("url", "")
-        line = f"{message.type}: {message.text} ({where})"
-        self.lines.append(line)
-        if message.type == "error":
-            self.errors.append(line)
-
-    def verdict(self) -> list[str]:
-        return [line for line in self.errors if not any(re.search(p, line) for p in self.allowed)]
+@pytest.fixture
+def visitors(request: pytest.FixtureRequest, launch: Launch, started: list[Server]) -> Iterator[Visitors]:
+    visitors = Visitors(request.node.name, launch, started)
+    yield visitors
+    visitors.close(has_failed=request.node.stash.get(failed, False))
 
 
 @pytest.fixture
-def watch() -> Watch:
-    return Watch()
+def watch(visitors: Visitors) -> Watch:
+    return visitors.watch
 
 
 NewContext = Callable[..., BrowserContext]
 
 
 @pytest.fixture
-def new_context(
-    request: pytest.FixtureRequest, launch: Launch, started: list[Server], site: Site, watch: Watch
-) -> Iterator[NewContext]:
-    """Opens a visitor's browser profile. voice: a microphone that speaks on cue; ears: keeps the sound."""
-    contexts: list[BrowserContext] = []
-
-    def new(
-        browser: Browser | None = None, *, voice: bool = True, ears: bool = True, **options: object
-    ) -> BrowserContext:
-        context = (browser or launch(*FAKE_DEVICES)).new_context(**options)  # type: ignore[arg-type]
-        context.on("page", watch.page)
-        if voice:
-            give_voice(context)
-        if ears:
-            give_ears(context)
-        context.tracing.start(snapshots=True)
-        contexts.append(context)
-        return context
-
-    yield new
-    bad = watch.verdict()
-    if request.node.stash.get(failed, False) or bad:
-        leave_traces(request.node.name, contexts, started, watch)
-    for context in contexts:
-        context.close()
-    assert not bad, "errors on the console:\n" + "\n".join(bad)
-
-
-def leave_traces(name: str, contexts: list[BrowserContext], servers: list[Server], watch: Watch) -> None:
-    folder = RESULTS / re.sub(r"[^\w-]+", "_", name)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    (folder / "console.txt").write_text("\n".join(watch.lines))
-    for number, server in enumerate(servers):
-        shutil.copy(server.log, folder / f"{number}-{server.log.name}")
-    for i, context in enumerate(contexts):
-        context.tracing.stop(path=folder / f"trace-{i}.zip")
-    for i, context in enumerate(contexts):
-        for j, page in enumerate(context.pages):
-            page.screenshot(path=folder / f"page-{i}-{j}.png", full_page=True)
+def new_context(visitors: Visitors) -> NewContext:
+    """Opens a visitor's browser profile: see `Visitors.new`."""
+    return visitors.new
 
 
 @pytest.fixture
@@ -193,7 +229,7 @@ def page(new_context: NewContext) -> Page:
 
 
 @pytest.fixture
-def caller(page: Page, site: Site) -> Caller:
+def caller(site: Site, page: Page) -> Caller:
     return Caller(page, site.url)
 
 

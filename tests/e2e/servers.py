@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import secrets
@@ -153,6 +154,7 @@ def site_environment(folder: Path, **env: str) -> dict[str, str]:
         "HTTPS": "0",
         "DATABASE_PATH": str(folder / "db.sqlite3"),
         # All browsers of a test run have one address.
+        "MAX_CALLS": "1000",
         "MAX_CALLS_PER_ADDRESS": "1000",
         "MAX_STARTS": "100000",
         "MAX_STARTS_PER_VISITOR": "100000",
@@ -170,8 +172,23 @@ def start_site(folder: Path, sandbox: Sandbox, **env: str) -> Site:
         "VATEL_MEDIA_ORIGINS": sandbox.livekit_url,
     }
     environ = site_environment(folder, **{**platform, **env})
-    manage(environ, "collectstatic", "--noinput", "--verbosity", "0")
+    collect_static(environ)
     return open_site(folder, environ)
+
+
+def collect_static(environ: dict[str, str]) -> None:
+    """Put everything that browsers load into its place: once for all processes of a test run."""
+    place = ROOT / "staticfiles"
+    place.mkdir(exist_ok=True)
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
+    with (place / ".collected").open("a+") as stamp:
+        fcntl.flock(stamp, fcntl.LOCK_EX)
+        stamp.seek(0)
+        if run and stamp.read() == run:
+            return
+        manage(environ, "collectstatic", "--noinput", "--verbosity", "0")
+        stamp.truncate(0)
+        stamp.write(run)
 
 
 def open_site(folder: Path, environ: dict[str, str]) -> Site:

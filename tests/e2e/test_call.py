@@ -10,9 +10,10 @@ import numpy as np
 from playwright.sync_api import Page, expect
 
 from tests.e2e.caller import FAKE_DEVICES, SPEECH, Caller
-from tests.e2e.conftest import Launch, NewContext
+from tests.e2e.conftest import NewContext
 from tests.e2e.ear import falls_silent, likeness
 from tests.e2e.servers import Site
+from tests.e2e.visitors import Launch
 
 LEAD_IN_S = 12  # the greeting is over by then: the file plays from the moment the microphone opens
 

@@ -9,9 +9,10 @@ import httpx
 from playwright.sync_api import Response, expect
 
 from tests.e2e.caller import Caller
-from tests.e2e.conftest import NewContext, Watch
+from tests.e2e.conftest import NewContext
 from tests.e2e.record import browser_rows
 from tests.e2e.servers import Sandbox, Site
+from tests.e2e.visitors import Watch
 
 OPEN_SOCKET = """url => new Promise(resolve => {
   const got = [];

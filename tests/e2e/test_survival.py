@@ -9,10 +9,11 @@ import pytest
 from playwright.sync_api import Error, expect
 
 from tests.e2e.caller import PATIENCE_MS, Caller
-from tests.e2e.conftest import NewContext, Watch
+from tests.e2e.conftest import NewContext
 from tests.e2e.ear import likeness
 from tests.e2e.record import browser_rows, expect_whole, prove, session_state, texts, unsent, wait_until
 from tests.e2e.servers import Site
+from tests.e2e.visitors import Watch
 
 
 @pytest.fixture
