@@ -49,7 +49,8 @@ function begin(): void {
   );
 }
 
-function giveUp(): void {
+function giveUp({ detail }: MouseEvent): void {
+  if (detail > 1) return; // the second click of a double click on the start button, in whose place this one stands
   isWanted = false;
   show("idle", "Ready when you are.");
 }
@@ -58,7 +59,7 @@ function show(state: "idle" | "loading" | "failed", words: string): void {
   main.dataset.state = state;
   main.dataset.situation = state === "failed" ? "site_unreachable" : "";
   find("#status").textContent = words;
-  find("#failure").hidden = state !== "failed";
+  find("#failure > *").hidden = state !== "failed";
   start.hidden = state === "loading";
   hangUp.hidden = state !== "loading";
   (state === "loading" ? hangUp : start).focus();
