@@ -1,25 +1,35 @@
-import type { CallState, LiveState } from "./call";
-import { FAILURE_TEXTS, type FailureCode, type FailureText } from "./call-failures";
-import { cutCaption, type Spoken } from "./captions";
-import { isErrorOutput, type Say, type ToolCall } from "./events";
+import type { CallState, LiveState, Notice } from "./call-state";
+import { clockTime, transcriptName } from "./captions";
+import { CaptionsView } from "./captions-view";
+import { build, find, setText } from "./elements";
+import type { Say, ToolCall } from "./events";
 import type { ToolPage } from "./page-tools";
 import type { Standing } from "./relay";
+import { type Action, SITUATIONS, type SituationCode } from "./situations";
 import { allowedStorage } from "./storage";
 
 /** What the visitor asks for. */
 export interface TalkWishes {
-  /** A call is likely soon: the pointer or the focus has reached the button. */
-  onIntent: () => void;
-  onStart: (agentId: string) => void;
-  onHangUp: () => void;
-  onMute: (isMuted: boolean) => void;
-  onUnblockPlayback: () => void;
+  /** `here`: in the place of a call in another tab. */
+  onStart(how: { here: boolean }): void;
+  onHangUp(): void;
+  onMute(isMuted: boolean): void;
+  /** The notice's one button. */
+  onNotice(notice: Notice): void;
 }
 
-interface Caption extends Spoken {
-  item: HTMLLIElement;
-  words: HTMLElement;
-}
+/** What the one button of each action is called. */
+const ACTIONS = {
+  again: "Try again",
+  reload: "Reload the page",
+  login: "Log in",
+  here: "Talk here instead",
+  unblock: "Turn on the sound",
+  microphone: "Use my microphone again",
+  device: "Use it",
+  dismiss: "Close",
+  none: "",
+} as const satisfies Record<Action, string>;
 
 const STANDINGS = {
   sent: "",
@@ -27,157 +37,132 @@ const STANDINGS = {
   held: "The transcript is waiting for the site. Keep this page open.",
 } as const satisfies Record<Exclude<Standing, object>, string>;
 
-const THEME_KEY = "theme";
-/** This close to the newest caption counts as having it in sight. */
-const FOLLOW_PX = 120;
+const DOING = {
+  listening: "Listening",
+  thinking: "Thinking…",
+  speaking: "Speaking",
+} as const satisfies Record<LiveState["doing"], string>;
 
-/** The talk page's document: all that is read from it or changed in it. */
+const THEME_KEY = "theme";
+const CAPTIONS_KEY = "voicedemo.captions";
+
+/** The talk page's document: what the visitor sees of a call, and the buttons to it. */
 export class TalkPage implements ToolPage {
-  readonly #main = find<HTMLElement>("#talk");
-  readonly #status = find<HTMLElement>("#status");
-  readonly #timer = find<HTMLElement>("#timer");
-  readonly #standing = find<HTMLElement>("#standing");
-  readonly #failure = find<HTMLElement>("#failure");
-  readonly #log = find<HTMLElement>("#captions");
-  readonly #list = find<HTMLOListElement>("#captions ol");
-  readonly #agent = find<HTMLSelectElement | HTMLInputElement>("[name=agent_id]");
+  readonly main = find<HTMLElement>("#talk");
+  readonly remoteAudioContainer = find("#remote-audio");
+
+  readonly #status = find("#status");
+  readonly #words = build("span", "words");
+  /** Seen and read, but not announced: the agent's own voice tells a listener the same, and at once. */
+  readonly #doing = build("span", "doing");
+  readonly #timer = find("#timer");
+  readonly #standing = find("#standing");
+  readonly #failure = find("#failure > *");
+  readonly #notice = find("#notice > *");
+  readonly #noticeAction = find<HTMLButtonElement>("#notice-action");
   readonly #start = find<HTMLButtonElement>("#start");
   readonly #mute = find<HTMLButtonElement>("#mute");
   readonly #hangUp = find<HTMLButtonElement>("#hang-up");
-  readonly #unblock = find<HTMLButtonElement>("#unblock");
+  readonly #captionsSwitch = find<HTMLButtonElement>("#captions-switch");
+  readonly #after = find("#after");
+  readonly #afterWords = find("#after-words");
 
+  readonly #agentName = this.main.dataset.agentName ?? "";
+  readonly #title = document.title;
+  readonly #captions = new CaptionsView(find("#captions"), find("#captions ol"), this.#agentName);
   readonly #localStorage = allowedStorage("localStorage");
-  readonly #captions = new Map<string, Caption>();
-  readonly #tools = new Map<string, HTMLLIElement>();
-  /** The newest caption is in sight, and is kept there; a visitor who scrolls up wants to read. */
-  #follows = true;
-  #mustReload = false;
+  #action: Action = "again";
+  #shownNotice: Notice | undefined;
+  #hasCaptions = true;
   #liveSince: number | undefined;
+  #reconnectingSince: number | null = null;
   #ticking: ReturnType<typeof setInterval> | undefined;
+  #downloadUrl = "";
 
   constructor(wishes: TalkWishes) {
-    const theme = this.#localStorage?.getItem(THEME_KEY);
-    if (theme === "dark" || theme === "light") this.setTheme(theme);
-    this.#start.addEventListener("click", () =>
-      this.#mustReload ? location.reload() : wishes.onStart(this.#agent.value),
+    this.#doing.ariaLive = "off";
+    setText(this.#words, this.#status.textContent ?? "");
+    this.#status.replaceChildren(this.#words, " ", this.#doing);
+    this.#showCaptions(this.#localStorage?.getItem(CAPTIONS_KEY) !== "off");
+
+    this.#start.addEventListener("click", () => this.#act(wishes));
+    // The second click of a double click on the start button lands on what has taken its place.
+    this.#hangUp.addEventListener("click", (click) => click.detail > 1 || wishes.onHangUp());
+    this.#mute.addEventListener("click", () => wishes.onMute(!isPressed(this.#mute)));
+    this.#noticeAction.addEventListener(
+      "click",
+      () => this.#shownNotice && wishes.onNotice(this.#shownNotice),
     );
-    this.#hangUp.addEventListener("click", wishes.onHangUp);
-    this.#unblock.addEventListener("click", wishes.onUnblockPlayback);
-    this.#mute.addEventListener("click", () =>
-      wishes.onMute(this.#mute.getAttribute("aria-pressed") !== "true"),
-    );
-    for (const sign of ["pointerenter", "pointerdown", "touchstart", "focus"]) {
-      this.#start.addEventListener(sign, wishes.onIntent, { passive: true });
-    }
-    const nameAgent = () => setText(find("#agent-name"), this.#agentName);
-    this.#agent.addEventListener("change", nameAgent);
-    nameAgent(); // a reload may have kept another choice than the page came with
-    this.#log.addEventListener("scroll", () => {
-      const { scrollHeight, scrollTop, clientHeight } = this.#log;
-      this.#follows = scrollHeight - scrollTop - clientHeight < FOLLOW_PX;
+    this.#captionsSwitch.addEventListener("click", () => this.#switchCaptions());
+    find("#copy").addEventListener("click", () => void this.#copy());
+    find("#download").addEventListener("click", () => this.#download());
+    // A key that is held down would press the button that has taken the place of the first one.
+    find(".dock").addEventListener("keydown", (event) => {
+      if (event.repeat && event.key === "Enter") event.preventDefault();
     });
-    // The captions grow, or the buttons below take their room.
-    const resized = new ResizeObserver(() => {
-      if (this.#follows) this.#log.scrollTop = this.#log.scrollHeight;
-    });
-    resized.observe(this.#list);
-    resized.observe(this.#log);
-  }
-
-  get sdkUrl(): string {
-    return this.#main.dataset.sdkUrl ?? "";
-  }
-
-  get mintUrl(): string {
-    return this.#main.dataset.mintUrl ?? "";
-  }
-
-  get csrfToken(): string {
-    return find<HTMLMetaElement>("meta[name=csrf-token]").content;
-  }
-
-  get remoteAudioContainer(): HTMLElement {
-    return find("#remote-audio");
-  }
-
-  get #agentName(): string {
-    const option = this.#agent instanceof HTMLSelectElement ? this.#agent.selectedOptions[0] : undefined;
-    return option?.textContent ?? find("#agent-name").textContent ?? "";
   }
 
   showState(state: CallState): void {
     const isUnderWay = state.name === "microphone" || state.name === "connecting" || state.name === "live";
     const live = state.name === "live" ? state : undefined;
-    if (state.name === "microphone") this.#clear();
-    this.#main.dataset.state = state.name;
-    this.#main.dataset.speaker = live?.speaker ?? "";
-    this.#main.classList.toggle("muted", live?.isMuted ?? false);
-    this.#main.classList.toggle("troubled", live ? live.isReconnecting || live.isMicrophoneLost : false);
-    setText(this.#status, this.#words(state));
-    this.#tick(live !== undefined);
-    this.#showFailure(state.name === "failed" ? state : undefined);
+    const failed = state.name === "failed" ? state : undefined;
+    const isOver = state.name === "ended" || state.name === "failed";
+    const focused = document.activeElement;
+    // Once for each call: a hint may come while this state lasts.
+    if (state.name === "microphone" && this.main.dataset.state !== "microphone") this.#clear();
+    if (isOver) this.#captions.freeze();
 
-    const hadFocus = document.activeElement?.closest(".dock") != null;
-    this.#start.hidden = isUnderWay;
-    this.#agent.disabled = isUnderWay;
-    this.#hangUp.hidden = !isUnderWay;
-    this.#mute.hidden = !live;
-    this.#mute.setAttribute("aria-pressed", String(live?.isMuted ?? false));
-    this.#unblock.hidden = !live?.isPlaybackBlocked;
-    if (hadFocus) this.#keepFocus(isUnderWay ? this.#hangUp : this.#start);
-    if (state.name === "ended" || state.name === "failed") this.#freeze();
+    const notice = noticeOf(state);
+    const { dataset, classList } = this.main;
+    dataset.state = state.name;
+    dataset.situation = failed?.code ?? notice?.code ?? "";
+    dataset.doing = live?.doing ?? "";
+    dataset.speaker = live?.speaker ?? "";
+    classList.toggle("muted", live?.isMuted ?? false);
+    classList.toggle("troubled", live?.notices.some(isTrouble) ?? false);
+    document.title = live ? `● ${this.#title}` : this.#title;
+
+    this.#tick(live);
+    setText(this.#words, this.#wordsOf(state));
+    setText(this.#doing, live ? doingOf(live) : "");
+    this.#showNotice(notice);
+    this.#showFailure(failed);
+    this.#showButtons(state);
+    this.#arrange();
+
+    // A control that goes away takes the focus with it, and a keyboard would start again at the top of the page.
+    const isLost = focused && focused !== document.body && !focused.checkVisibility();
+    if (isLost) (live ? this.#mute : isUnderWay ? this.#hangUp : this.#start).focus();
   }
 
   /** Names the site's session of this call, as the log knows it. */
   showSession(session: string): void {
-    this.#main.dataset.session = session;
+    this.main.dataset.session = session;
   }
 
   /** Says how a call's transcript stands, if that is worth a word; only of the call that the page shows. */
   showStanding(session: string, standing: Standing): void {
-    if (session !== this.#main.dataset.session) return;
-    const sentence = typeof standing === "object" ? standing.refused : STANDINGS[standing];
-    this.#standing.hidden = !sentence;
-    setText(this.#standing, sentence);
+    if (session !== this.main.dataset.session) return;
+    setText(this.#standing, typeof standing === "object" ? standing.refused : STANDINGS[standing]);
   }
 
-  /** Shows what is said: interim texts replace each other in their turn's place, the final one stays. */
   showSay(say: Say): void {
-    const key = `${say.role} ${say.turn}`;
-    let caption = this.#captions.get(key);
-    if (!caption) {
-      if (!say.text) return;
-      caption = this.#addCaption(say);
-      this.#captions.set(key, caption);
-    }
-    if (caption.isFinal && !say.isFinal) return;
-    const { item, words, isFinal } = caption;
-    const before = words.textContent ?? "";
-    // A second final of a turn holds its next words.
-    words.textContent = isFinal && before !== say.text ? `${before} ${say.text}`.trim() : say.text;
-    if (!say.isFinal) return;
-    caption.isFinal = true;
-    // Nothing of this turn was heard: it was cut before its first word.
-    if (!words.textContent) item.remove();
-    finish(item);
+    this.#captions.showSay(say);
+    this.#arrange();
   }
 
-  /** The caller has cut in: marks what was cut off by that. */
   showInterruption(): void {
-    const caption = cutCaption(this.#captions.values());
-    if (caption) markCut(caption.item);
+    this.#captions.showInterruption();
   }
 
-  showTool(call: ToolCall, output?: string): void {
-    let item = this.#tools.get(call.id);
-    if (!item) {
-      item = this.#addTool(call);
-      this.#tools.set(call.id, item);
-    }
-    if (output === undefined) return;
-    const state = isErrorOutput(output) ? "failed" : "done";
-    this.#conclude(item, state, state);
-    setText(item.querySelector(".result"), pretty(output));
+  showTool(call: ToolCall, output?: string, took_ms?: number): void {
+    this.#captions.showTool(call, output, took_ms);
+    this.#arrange();
+  }
+
+  showList(title: string, items: string[]): void {
+    this.#captions.showList(title, items);
+    this.#arrange();
   }
 
   setTheme(theme: "dark" | "light"): void {
@@ -188,15 +173,19 @@ export class TalkPage implements ToolPage {
       meta.content = paper;
   }
 
-  showList(title: string, items: string[]): void {
-    const list = build("ul");
-    list.append(...items.map((text) => build("li", "", text)));
-    const item = build("li", "list-card");
-    item.append(build("h2", "", title), list);
-    this.#insert(item, Number.POSITIVE_INFINITY);
+  /** `captionSize`: a name that talk.css has a size for. */
+  showDisplay({ captionSize }: { captionSize: string }): void {
+    this.main.dataset.captionSize = captionSize;
   }
 
-  #words(state: CallState): string {
+  /** The button before and after a call: what it does stands on it. */
+  #act(wishes: TalkWishes): void {
+    if (this.#action === "reload") location.reload();
+    else if (this.#action === "login") location.assign(this.main.dataset.loginUrl ?? "");
+    else wishes.onStart({ here: this.#action === "here" });
+  }
+
+  #wordsOf(state: CallState): string {
     switch (state.name) {
       case "idle":
         return "Ready when you are.";
@@ -205,20 +194,14 @@ export class TalkPage implements ToolPage {
       case "connecting":
         return `Calling ${this.#agentName}…`;
       case "live":
-        return this.#liveWords(state);
+        if (state.reconnectingSince !== null) return "Reconnecting…";
+        if (!state.isAgentHere) return `Waiting for ${this.#agentName}…`;
+        return state.isMuted ? "You are muted." : "Live.";
       case "ended":
         return this.#endWords(state.by);
       case "failed":
         return this.#liveSince === undefined ? "Not connected." : "The call has ended.";
     }
-  }
-
-  #liveWords(live: LiveState): string {
-    if (live.isReconnecting) return "The connection is weak. Reconnecting…";
-    if (live.isPlaybackBlocked) return "Your browser blocks the sound.";
-    if (live.isMicrophoneLost) return "Your microphone cannot be heard.";
-    if (live.isMuted) return "Live. You are muted.";
-    return live.isAgentHere ? "Live. Just talk." : `Waiting for ${this.#agentName}…`;
   }
 
   #endWords(by: "caller" | "agent"): string {
@@ -227,156 +210,131 @@ export class TalkPage implements ToolPage {
     return by === "agent" ? `${this.#agentName} hung up after ${length}.` : `Call ended after ${length}.`;
   }
 
-  #tick(isLive: boolean): void {
-    if (isLive && this.#ticking === undefined) {
-      const since = performance.now();
-      this.#liveSince = since;
-      const show = () => setText(this.#timer, clockTime(performance.now() - since));
-      show();
-      this.#ticking = setInterval(show, 1000);
-    } else if (!isLive) {
+  #tick(live: LiveState | undefined): void {
+    this.#reconnectingSince = live?.reconnectingSince ?? null;
+    if (live && this.#ticking === undefined) {
+      this.#liveSince = performance.now();
+      this.#ticking = setInterval(() => this.#showTimes(), 1000);
+    } else if (!live) {
       clearInterval(this.#ticking);
       this.#ticking = undefined;
     }
-    this.#timer.hidden = !isLive;
+    this.#timer.hidden = !live;
+    this.#showTimes();
   }
 
-  #showFailure(failed: { code: FailureCode; sentence?: string } | undefined): void {
-    const text: FailureText | undefined = failed && FAILURE_TEXTS[failed.code];
-    this.#mustReload = text?.remedy === "reload";
-    const again = this.#mustReload ? "Reload the page" : "Try again";
-    setText(find("#start span"), text ? again : "Start talking");
-    this.#failure.hidden = !text;
-    setText(find("#failure h2"), text?.title ?? "");
-    setText(find("#failure p"), failed?.sentence ?? text?.sentence ?? "");
+  #showTimes(): void {
+    const now = performance.now();
+    if (this.#liveSince !== undefined) setText(this.#timer, clockTime(now - this.#liveSince));
+    const since = this.#reconnectingSince;
+    setText(find("#notice-time"), since === null ? "" : `for ${Math.floor((now - since) / 1000)} s`);
   }
 
-  /** A button that goes away takes the focus with it, and a keyboard would start again at the top. */
-  #keepFocus(button: HTMLButtonElement): void {
-    const focused = document.activeElement;
-    if (!focused || focused === document.body || focused.closest("[hidden]")) button.focus();
+  #showNotice(notice: Notice | undefined): void {
+    this.#shownNotice = notice;
+    this.#notice.hidden = !notice;
+    if (!notice) return;
+    const { title, sentence, action } = SITUATIONS[notice.code];
+    setText(find("#notice strong"), title);
+    setText(find("#notice-detail"), notice.detail ?? "");
+    setText(find("#notice-sentence"), sentence);
+    setText(this.#noticeAction, ACTIONS[action]);
+    this.#noticeAction.hidden = action === "none";
   }
 
-  #addCaption({ role, turn, at_ms }: Say): Caption {
-    const item = build("li", "say");
-    item.dataset.role = role;
-    item.dataset.turn = turn;
-    item.dataset.final = "false";
-    // Screen readers announce what is added to a log; words that still change come to them when they are final.
-    item.ariaHidden = "true";
-    const words = build("p", "words");
-    words.dataset.text = "";
-    item.append(build("span", "speaker", role === "caller" ? "You" : this.#agentName), words);
-    this.#insert(item, at_ms);
-    return { role, at_ms, item, words, isFinal: false };
+  #showFailure(failed: { code: SituationCode; sentence?: string } | undefined): void {
+    this.#failure.hidden = !failed;
+    if (!failed) return;
+    const { title, sentence, action } = SITUATIONS[failed.code];
+    this.#action = action;
+    setText(find("#failure h2"), title);
+    setText(find("#failure p"), failed.sentence ?? sentence);
+    setText(find("#start span"), ACTIONS[action]);
   }
 
-  #addTool(call: ToolCall): HTMLLIElement {
-    const item = build("li", "tool");
-    item.dataset.tool = call.name;
-    item.dataset.state = "running";
-    const summary = build("summary");
-    summary.append(build("code", "", call.name), " ", build("span", "outcome", "running…"));
-    const details = build("details");
-    details.append(
-      summary,
-      build("p", "", "Asked with"),
-      build("pre", "", pretty(JSON.stringify(call.arguments))),
-      build("p", "", "Answer"),
-      build("pre", "result", "…"),
-    );
-    item.append(details);
-    this.#insert(item, call.at_ms);
-    return item;
-  }
-
-  #conclude(tool: HTMLLIElement, state: "done" | "failed", outcome: string): void {
-    tool.dataset.state = state;
-    setText(tool.querySelector(".outcome"), outcome);
-  }
-
-  /** Puts an item where it began: a transcript comes after the reply to it has begun, but belongs before it. */
-  #insert(item: HTMLLIElement, at_ms: number): void {
-    let next: Element | null = null;
-    let previous = this.#list.lastElementChild;
-    while (previous instanceof HTMLElement && Number(previous.dataset.at) > at_ms) {
-      next = previous;
-      previous = previous.previousElementSibling;
+  #showButtons(state: CallState): void {
+    const isOver = state.name === "ended" || state.name === "failed";
+    const isLive = state.name === "live";
+    this.#start.hidden = !isOver && state.name !== "idle";
+    this.#hangUp.hidden = !this.#start.hidden;
+    this.#mute.hidden = !isLive;
+    this.#mute.ariaPressed = String(isLive && state.isMuted);
+    if (state.name === "ended") {
+      this.#action = "again";
+      setText(find("#start span"), "Talk again");
     }
-    if (Number.isFinite(at_ms)) item.dataset.at = String(at_ms);
-    this.#list.insertBefore(item, next);
-    this.#main.classList.add("captioned");
-    this.#log.tabIndex = 0; // arrow keys scroll it
+    // The click that began the first call has agreed to them.
+    const consent = document.querySelector<HTMLElement>("#consent");
+    if (consent && state.name !== "idle") consent.hidden = true;
   }
 
-  /** The call is over: what was still changing stays as it is. */
-  #freeze(): void {
-    for (const caption of this.#captions.values()) {
-      if (caption.isFinal) continue;
-      if (caption.role === "agent") markCut(caption.item);
-      caption.isFinal = true;
-      finish(caption.item);
+  /** Makes room for what there is to read. */
+  #arrange(): void {
+    const { state } = this.main.dataset;
+    const isOver = state === "ended" || state === "failed";
+    const hasWords = !this.#captions.isEmpty;
+    this.#captionsSwitch.hidden = state !== "live" && !(isOver && hasWords);
+    this.#after.hidden = !(isOver && hasWords);
+    this.main.classList.toggle("captioned", hasWords && (this.#hasCaptions || this.#captions.hasList));
+  }
+
+  #switchCaptions(): void {
+    this.#showCaptions(!this.#hasCaptions);
+    this.#localStorage?.setItem(CAPTIONS_KEY, this.#hasCaptions ? "on" : "off");
+    this.#arrange();
+  }
+
+  #showCaptions(areShown: boolean): void {
+    this.#hasCaptions = areShown;
+    this.#captionsSwitch.ariaPressed = String(areShown);
+    this.main.classList.toggle("uncaptioned", !areShown);
+  }
+
+  async #copy(): Promise<void> {
+    try {
+      await navigator.clipboard.writeText(this.#captions.text());
+      setText(this.#afterWords, "Copied.");
+    } catch {
+      setText(this.#afterWords, "Your browser does not allow copying here. Download the transcript instead.");
     }
-    for (const item of this.#tools.values()) {
-      if (item.dataset.state === "running") this.#conclude(item, "failed", "not answered");
-    }
+  }
+
+  #download(): void {
+    URL.revokeObjectURL(this.#downloadUrl);
+    const file = new Blob([this.#captions.text()], { type: "text/plain;charset=utf-8" });
+    this.#downloadUrl = URL.createObjectURL(file);
+    const link = build("a");
+    link.href = this.#downloadUrl;
+    link.download = transcriptName(this.#agentName, this.#captions.began);
+    link.click();
   }
 
   #clear(): void {
     this.#captions.clear();
-    this.#tools.clear();
-    this.#follows = true;
     this.#liveSince = undefined;
-    this.#standing.hidden = true;
-    delete this.#main.dataset.session;
-    this.#list.replaceChildren();
-    this.#main.classList.remove("captioned");
-    this.#log.removeAttribute("tabindex");
+    setText(this.#standing, "");
+    setText(this.#afterWords, "");
+    delete this.main.dataset.session;
   }
 }
 
-function markCut(item: HTMLLIElement): void {
-  if (item.dataset.cut !== undefined) return;
-  item.dataset.cut = "";
-  item.append(build("span", "cut", "cut off"));
+function noticeOf(state: CallState): Notice | undefined {
+  if (state.name === "microphone" && state.isUnanswered) return { code: "microphone_unanswered" };
+  return state.name === "live" ? state.notices[0] : undefined;
 }
 
-function finish(item: HTMLLIElement): void {
-  item.dataset.final = "true";
-  item.ariaHidden = null;
+/** Whether it keeps the two from hearing each other, rather than being there to be decided. */
+function isTrouble({ code }: Notice): boolean {
+  const { action } = SITUATIONS[code];
+  return action !== "device" && action !== "dismiss";
 }
 
-function find<T extends Element = HTMLElement>(selector: string): T {
-  const element = document.querySelector<T>(selector);
-  if (!element) throw new Error(`The page has no ${selector}.`);
-  return element;
+function doingOf(live: LiveState): string {
+  // Nothing arrives while the line is away, and a muted caller is told that nobody listens.
+  if (live.reconnectingSince !== null || !live.isAgentHere) return "";
+  return live.isMuted && live.doing === "listening" ? "" : DOING[live.doing];
 }
 
-function build<K extends keyof HTMLElementTagNameMap>(
-  tag: K,
-  className = "",
-  text = "",
-): HTMLElementTagNameMap[K] {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
-  if (text) element.textContent = text;
-  return element;
-}
-
-/** Leaves a text alone that is right already: a live region would announce it again. */
-function setText(element: Element | null, text: string): void {
-  if (element && element.textContent !== text) element.textContent = text;
-}
-
-function clockTime(ms: number): string {
-  const seconds = Math.floor(ms / 1000);
-  return `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, "0")}`;
-}
-
-function pretty(json: string): string {
-  try {
-    return JSON.stringify(JSON.parse(json), null, 2);
-  } catch {
-    return json; // an output can be any string
-  }
+function isPressed(button: HTMLButtonElement): boolean {
+  return button.ariaPressed === "true";
 }
