@@ -9,18 +9,19 @@ const STEPS = 4;
 const STEP_MS = 600;
 
 /**
- * Shows who is heard while a call is live, by what really sounds: `--caller-level` and `--agent-level` on the
- * element that it is given, from 0 to 1. For visitors who want less motion they do not follow the voice, but tell
- * in coarse and slow steps how loud it was. A page that nobody sees draws nothing.
+ * Shows who is heard while a call is live, by what really sounds: `--caller-level` and `--agent-level`, from 0 to
+ * 1, on `#orb` and `#meter`. (On a common ancestor, each frame would style all captions anew.) For visitors who
+ * want less motion they do not follow the voice, but tell in coarse and slow steps how loud it was. A page that
+ * nobody sees draws nothing.
  */
 export class VoiceView {
-  readonly #main: HTMLElement;
+  readonly #places: HTMLElement[];
   readonly #lessMotion = matchMedia("(prefers-reduced-motion: reduce)");
   readonly #voices = VOICES.map((name) => new Voice(name));
   #frame: number | undefined;
 
   constructor(main: HTMLElement) {
-    this.#main = main;
+    this.#places = [...main.querySelectorAll<HTMLElement>("#orb, #meter")];
   }
 
   start(levels: Levels): void {
@@ -31,8 +32,8 @@ export class VoiceView {
       const heard = levels.read();
       for (const voice of this.#voices) {
         voice.follow(heard[voice.name], now - (before ?? now));
-        if (this.#lessMotion.matches) voice.drawStep(this.#main, now);
-        else voice.draw(this.#main);
+        if (this.#lessMotion.matches) voice.drawStep(this.#places, now);
+        else voice.draw(this.#places);
       }
       before = now;
     };
@@ -42,7 +43,7 @@ export class VoiceView {
   stop(): void {
     if (this.#frame !== undefined) cancelAnimationFrame(this.#frame);
     this.#frame = undefined;
-    for (const voice of this.#voices) voice.rest(this.#main);
+    for (const voice of this.#voices) voice.rest(this.#places);
   }
 }
 
@@ -64,27 +65,28 @@ class Voice {
     this.#peak = Math.max(this.#peak, level);
   }
 
-  draw(main: HTMLElement): void {
-    this.#show(main, this.#level);
+  draw(places: HTMLElement[]): void {
+    this.#peak = 0;
+    this.#show(places, this.#level);
   }
 
-  drawStep(main: HTMLElement, now: number): void {
+  drawStep(places: HTMLElement[], now: number): void {
     if (now - this.#steppedAt < STEP_MS) return;
     this.#steppedAt = now;
-    this.#show(main, Math.round(this.#peak * STEPS) / STEPS);
+    this.#show(places, Math.round(this.#peak * STEPS) / STEPS);
     this.#peak = 0;
   }
 
-  rest(main: HTMLElement): void {
+  rest(places: HTMLElement[]): void {
     this.#level = 0;
     this.#peak = 0;
-    this.#show(main, 0);
+    this.#show(places, 0);
   }
 
-  #show(main: HTMLElement, level: number): void {
+  #show(places: HTMLElement[], level: number): void {
     const value = level.toFixed(2);
     if (value === this.#drawn) return; // all that inherits it is styled anew
     this.#drawn = value;
-    main.style.setProperty(`--${this.name}-level`, value);
+    for (const { style } of places) style.setProperty(`--${this.name}-level`, value);
   }
 }
