@@ -172,5 +172,5 @@ test("a browser that cannot measure still makes the call", async (context) => {
   room.say({ type: "speech_stopped" });
   room.say({ type: "session_ended" });
   await sound.pass(context, 100);
-  assert.deepEqual(call.types(), ["speech_stopped", "session_ended"]);
+  assert.deepEqual(call.news(), ["speech_stopped", "session_ended"]);
 });

@@ -1,60 +1,8 @@
 import assert from "node:assert/strict";
-import { type TestContext, test } from "node:test";
+import { test } from "node:test";
 import type { LocalAudioTrack } from "livekit-client";
+import { browserGives, FakeMedia } from "./vatel-sdk-media";
 import { Call, settled } from "./vatel-sdk-room";
-
-/** What the browser gives for a microphone. LiveKit's own LocalAudioTrack, the real one, works on it. */
-class FakeMedia extends EventTarget {
-  readonly kind = "audio";
-  readyState: "live" | "ended" = "live";
-  enabled = true;
-
-  getConstraints(): object {
-    return {};
-  }
-
-  getSettings(): object {
-    return {};
-  }
-
-  stop(): void {
-    this.readyState = "ended";
-  }
-
-  /** Unplugged, or the permission is withdrawn. */
-  end(): void {
-    this.readyState = "ended";
-    this.dispatchEvent(new Event("ended"));
-  }
-
-  asTrack(): MediaStreamTrack {
-    return this as unknown as MediaStreamTrack;
-  }
-}
-
-/** A browser that answers each getUserMedia with the next of `answers`. */
-function browserGives(
-  context: TestContext,
-  ...answers: (FakeMedia | Error | Promise<FakeMedia>)[]
-): unknown[] {
-  const asked: unknown[] = [];
-  const getUserMedia = async (constraints: unknown) => {
-    asked.push(constraints);
-    const answer = await answers.shift();
-    if (!answer || answer instanceof Error) throw answer ?? new Error("asked too often");
-    return { getAudioTracks: () => [answer], getTracks: () => [answer] };
-  };
-  const before = Object.getOwnPropertyDescriptor(globalThis, "navigator");
-  Object.defineProperty(globalThis, "navigator", {
-    value: { mediaDevices: { getUserMedia }, userAgent: "test" },
-    configurable: true,
-  });
-  context.after(() => {
-    if (before) Object.defineProperty(globalThis, "navigator", before);
-    else Reflect.deleteProperty(globalThis, "navigator");
-  });
-  return asked;
-}
 
 function published(call: Call): LocalAudioTrack {
   assert.equal(call.room.published.length, 1);

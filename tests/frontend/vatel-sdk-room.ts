@@ -1,6 +1,7 @@
 /** A LiveKit room without a network: what `WebRTCSession` uses of one, with the far side's moves as methods. */
 
 import { EventEmitter } from "node:events";
+import { afterEach } from "node:test";
 import {
   ConnectionError,
   ConnectionState,
@@ -27,7 +28,10 @@ export const TOKEN = "eyJhbGciOiJIUzI1NiJ9.secret.signature";
 export const URL_ = "wss://media.example/secret-path";
 
 export class FakeElement {
+  /** The devices that there are; "" is the system's. */
+  static speakers = [""];
   autoplay = false;
+  sinkId = "";
   readonly attributes = new Map<string, string>();
   parent: FakeContainer | undefined;
 
@@ -35,11 +39,19 @@ export class FakeElement {
     this.attributes.set(name, value);
   }
 
+  async setSinkId(id: string): Promise<void> {
+    if (!FakeElement.speakers.includes(id))
+      throw new DOMException("Requested device not found", "NotFoundError");
+    this.sinkId = id;
+  }
+
   remove(): void {
     this.parent?.children.delete(this);
     this.parent = undefined;
   }
 }
+
+Object.assign(globalThis, { Audio: FakeElement });
 
 export class FakeContainer {
   readonly children = new Set<FakeElement>();
@@ -55,9 +67,46 @@ export class FakeVoice {
   readonly kind = "audio";
   readonly mediaStreamTrack = {};
   readonly element = new FakeElement();
+  /** What has been received of it; `energy` is undefined where the browser does not measure. */
+  readonly got: { packets: number; energy: number | undefined; seconds: number } = {
+    packets: 0,
+    energy: 0,
+    seconds: 0,
+  };
 
   attach(): FakeElement {
     return this.element;
+  }
+
+  async getRTCStatsReport(): Promise<Map<string, object>> {
+    const { packets: packetsReceived, energy: totalAudioEnergy, seconds: totalSamplesDuration } = this.got;
+    return new Map([["v", { type: "inbound-rtp", packetsReceived, totalAudioEnergy, totalSamplesDuration }]]);
+  }
+}
+
+/** What sends the microphone, and counts. */
+export class FakeSender {
+  readonly transport = { state: "connected" };
+  track: MediaStreamTrack | null;
+  /** Of everything that the media server sent, and of the microphone's sound. */
+  readonly counted: { packets: number; energy: number | undefined } = { packets: 0, energy: 0 };
+  isStuck = false;
+
+  constructor(track: MediaStreamTrack) {
+    this.track = track;
+  }
+
+  async replaceTrack(track: MediaStreamTrack | null): Promise<void> {
+    this.track = track;
+  }
+
+  async getStats(): Promise<Map<string, object>> {
+    if (this.isStuck) return new Promise(() => undefined);
+    const { packets: packetsReceived, energy: totalAudioEnergy } = this.counted;
+    return new Map<string, object>([
+      ["t", { type: "transport", packetsReceived }],
+      ["m", { type: "media-source", totalAudioEnergy }],
+    ]);
   }
 }
 
@@ -98,11 +147,15 @@ export class FakeRoom extends EventEmitter {
   disconnects = 0;
   readonly remoteParticipants = new Map<string, object>();
   published: LocalTrack[] = [];
+  speaker = "";
+  /** A good-bye that never comes to an end. */
+  isStuck = false;
   readonly sent: string[] = [];
   readonly localParticipant = {
     publishTrack: async (track: LocalTrack, { source }: { source: Track.Source }) => {
       if (this.publishError) throw this.publishError;
       track.source = source;
+      track.sender = new FakeSender(track.mediaStreamTrack) as unknown as RTCRtpSender;
       this.published.push(track);
     },
     getTrackPublication: (source: Track.Source) => this.published.find((track) => track.source === source),
@@ -114,6 +167,7 @@ export class FakeRoom extends EventEmitter {
   #handler: ((stream: AsyncIterable<string>) => void) | undefined;
   #join: { resolve(): void; reject(error: unknown): void } | undefined;
   readonly #streams = new Set<AgentStream>();
+  readonly #voices = new Set<FakeVoice>();
 
   registerTextStreamHandler(_topic: string, handler: (stream: AsyncIterable<string>) => void): void {
     this.#handler = handler;
@@ -129,8 +183,14 @@ export class FakeRoom extends EventEmitter {
     return joining;
   }
 
+  async switchActiveDevice(_kind: MediaDeviceKind, id: string): Promise<void> {
+    this.speaker = id;
+    for (const voice of this.#voices) await voice.element.setSinkId(id);
+  }
+
   async disconnect(): Promise<void> {
     this.disconnects += 1;
+    if (this.isStuck) await new Promise(() => undefined);
     if (this.state === ConnectionState.Disconnected) return;
     this.#join?.reject(ConnectionError.cancelled("Client initiated disconnect"));
     this.drop(DisconnectReason.CLIENT_INITIATED);
@@ -184,11 +244,20 @@ export class FakeRoom extends EventEmitter {
     this.emit(RoomEvent.Reconnected);
   }
 
+  /** The agent comes into the room. */
+  enter(): void {
+    this.remoteParticipants.set("agent", {});
+    this.emit(RoomEvent.ParticipantConnected, {});
+  }
+
   speak(voice: FakeVoice): void {
+    this.#voices.add(voice);
+    if (this.speaker) voice.element.sinkId = this.speaker;
     this.emit(RoomEvent.TrackSubscribed, voice);
   }
 
   fallSilent(voice: FakeVoice): void {
+    this.#voices.delete(voice);
     this.emit(RoomEvent.TrackUnsubscribed, voice);
   }
 
@@ -219,6 +288,13 @@ export interface Heard {
   data: Record<string, unknown>;
 }
 
+const calls = new Set<Call>();
+
+afterEach(async () => {
+  for (const call of calls) await call.session.disconnect();
+  calls.clear();
+});
+
 /** A session over fake rooms, and every message that it tells. */
 export class Call {
   readonly rooms: FakeRoom[] = [];
@@ -227,8 +303,10 @@ export class Call {
   readonly #news = new EventEmitter();
 
   constructor(options: SessionOptions = {}) {
-    this.session = new WebRTCSession(options, () => {
+    calls.add(this);
+    this.session = new WebRTCSession(options, ({ audioOutput }) => {
       const room = new FakeRoom();
+      room.speaker = String(audioOutput?.deviceId ?? "");
       this.rooms.push(room);
       return room as unknown as Room;
     });
@@ -246,6 +324,11 @@ export class Call {
 
   types(): string[] {
     return this.heard.map((message) => message.type);
+  }
+
+  /** Without those of the agent's being there. */
+  news(): string[] {
+    return this.types().filter((type) => type !== "agent_here" && type !== "agent_voice");
   }
 
   /** Connect, and have the server let us in. */

@@ -107,7 +107,8 @@ test("a page that goes away leaves its call", async () => {
 test("a handler of disconnected can connect again at once", async () => {
   const call = new Call();
   let again: Promise<unknown> | undefined;
-  call.session.on("disconnected", () => {
+  const unsubscribe = call.session.on("disconnected", () => {
+    unsubscribe();
     again = call.session.connect({ token: TOKEN, url: URL_ });
   });
   await call.begin();
@@ -254,14 +255,14 @@ test("when the agent's voice is gone the session hangs up once, after the last w
   room.fallSilent(agent);
   room.emit(RoomEvent.ParticipantDisconnected);
   room.say({ type: "session_ended" });
-  await call.hear(1);
+  await call.hear(2);
   context.mock.timers.tick(FAREWELL_MS);
-  const heard = await call.hear(2);
+  const heard = await call.hear(3);
   assert.deepEqual(heard.at(-1), { type: "disconnected", data: { reason: 1, agent_left: true } });
   await call.session.disconnect();
   context.mock.timers.runAll();
   await settled();
-  assert.deepEqual(call.types(), ["session_ended", "disconnected"]);
+  assert.deepEqual(call.news(), ["session_ended", "disconnected"]);
 });
 
 test("an agent that publishes its voice anew has not gone", async (context) => {
@@ -294,9 +295,9 @@ test("a reconnection is told once, and gives the agent time to come back", async
     assert.equal(call.session.connectionState, ConnectionState.Connected);
   }
   context.mock.timers.tick(1);
-  await call.hear(5);
+  await call.hear(6);
   const told = ["reconnecting", "reconnected", "reconnecting", "reconnected", "disconnected"];
-  assert.deepEqual(call.types(), told);
+  assert.deepEqual(call.news(), told);
 });
 
 test("playback that flaps is told once, and start() puts it right", async (context) => {

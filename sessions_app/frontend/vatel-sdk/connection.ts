@@ -1,18 +1,24 @@
 /** One call in one LiveKit room, from joining to leaving. Never used twice. */
 
 import {
-  ConnectionError,
-  ConnectionErrorReason,
   ConnectionState,
   type DisconnectReason,
   type RemoteTrack,
   type Room,
   RoomEvent,
   type RoomOptions,
-  Track,
 } from "livekit-client";
 import { Ear } from "./ear";
-import { NotConnectedError, PlaybackBlockedError, VatelConnectError } from "./errors";
+import {
+  cancelled,
+  connectError,
+  kickedOut,
+  NotConnectedError,
+  noMedia,
+  PlaybackBlockedError,
+  unanswered,
+  type VatelConnectError,
+} from "./errors";
 import { Inbox, MAX_MESSAGE_LENGTH } from "./inbox";
 import {
   type MessageData,
@@ -23,10 +29,19 @@ import {
   WEBRTC_MESSAGES_TOPIC,
 } from "./messages";
 import { Microphone } from "./microphone";
+import { Voices } from "./voices";
+import { Watchdog } from "./watchdog";
 
-/** LiveKit's own limits leave gaps: a server that answers 404 is tried again for ever. */
-export const SIGNALLING_LIMIT_MS = 10_000;
-export const MEDIA_LIMIT_MS = 15_000;
+/**
+ * LiveKit's own limits leave gaps: a server that answers 404 is tried again for ever. These are for somebody who waits
+ * and looks on: a name, TCP, TLS and the answer take five round trips, a relay behind a firewall twice as many, and the
+ * slowest lines in use (satellites) need 0.7 s for each.
+ */
+export const SIGNALLING_LIMIT_MS = 8_000;
+export const MEDIA_LIMIT_MS = 10_000;
+
+/** LiveKit says good-bye within half a second. Whatever may hold it up must not hold up the next call. */
+export const LEAVING_LIMIT_MS = 2_000;
 
 /** The news that the agent left travels another way than its last messages, and may overtake them. */
 export const FAREWELL_MS = 500;
@@ -56,15 +71,15 @@ export interface ConnectionOwner {
 export class Connection {
   readonly microphone: Microphone;
   readonly #room: Room;
-  readonly #container: HTMLElement | undefined;
   readonly #owner: ConnectionOwner;
   readonly #inbox: Inbox;
   readonly #ear: Ear;
-  readonly #voices = new Map<RemoteTrack, HTMLMediaElement>();
+  readonly #voices: Voices;
+  readonly #watchdog: Watchdog;
   readonly #startAudio: () => Promise<void>;
-  #giveUp!: (failure: VatelConnectError) => void;
-  readonly #givenUp = new Promise<never>((_, reject) => {
-    this.#giveUp = reject;
+  #failJoin!: (failure: VatelConnectError) => void;
+  readonly #joinFailed = new Promise<never>((_, reject) => {
+    this.#failJoin = reject;
   });
   #outbox: Promise<unknown> = Promise.resolve();
   #leaving: Promise<void> | undefined;
@@ -73,8 +88,10 @@ export class Connection {
   #joined = false;
   #reconnecting = false;
   #blocked = false;
-  #agentWasHere = false;
+  #hadVoice = false;
+  readonly #toldPresence = new Set<MessageType>();
   #agentLeft = false;
+  #gaveUp = false;
   #dropped = 0;
   readonly #pageHidden = () => void this.leave();
   #limit: ReturnType<typeof setTimeout> | undefined;
@@ -84,12 +101,13 @@ export class Connection {
   constructor(
     createRoom: (options: RoomOptions) => Room,
     container: HTMLElement | undefined,
+    speaker: string,
     owner: ConnectionOwner,
   ) {
-    const room = createRoom(ROOM_OPTIONS);
+    const room = createRoom({ ...ROOM_OPTIONS, audioOutput: { deviceId: speaker } });
     this.#room = room;
-    this.#container = container;
     this.#owner = owner;
+    this.#voices = new Voices(container);
     this.#ear = new Ear((ago_ms) => {
       if (room.canPlaybackAudio) this.#tell("reply_audible", { ago_ms: Math.round(ago_ms) });
     });
@@ -97,6 +115,7 @@ export class Connection {
       (message) => {
         if (message.type === "speech_stopped") this.#ear.listen();
         if (message.type === "speech_started") this.#ear.rest();
+        this.#watchdog.receive(message.type);
         owner.deliver(message);
       },
       (why) => {
@@ -104,14 +123,24 @@ export class Connection {
         this.#tell("message_dropped", { count: this.#dropped, why });
       },
     );
-    this.microphone = new Microphone(room, (type) => this.#tell(type, {}));
+    this.microphone = new Microphone(room, this.#tell.bind(this));
+    this.#watchdog = new Watchdog({
+      voices: () => this.#voices.tracks,
+      microphone: this.microphone,
+      isReconnecting: () => this.#reconnecting,
+      tell: (type) => this.#tell(type, {}),
+      giveUp: () => {
+        this.#gaveUp = true;
+        void this.leave();
+      },
+    });
     // LiveKit calls `startAudio` as a listener too, where its refusal would be an unhandled rejection. Nothing is lost:
     // it tells each refusal as AudioPlaybackStatusChanged.
     const startAudio = room.startAudio;
     this.#startAudio = startAudio;
     room.startAudio = () => startAudio().catch(() => {});
     // `join` races against it; on its own it is not an error that nobody handled.
-    this.#givenUp.catch(() => {});
+    this.#joinFailed.catch(() => {});
   }
 
   get state(): ConnectionState {
@@ -136,17 +165,19 @@ export class Connection {
    */
   async join(url: string, token: string, after?: Promise<void>): Promise<string> {
     try {
-      await Promise.race([this.#join(url, token, after), this.#givenUp]);
+      await Promise.race([this.#join(url, token, after), this.#joinFailed]);
       if (this.#leaving) throw cancelled();
       if (this.#room.state === ConnectionState.Disconnected) throw kickedOut();
       this.#joined = true;
     } catch (error) {
       await this.leave();
-      throw this.#explain(error);
+      throw connectError(error, this.#signalled);
     } finally {
       clearTimeout(this.#limit);
     }
     this.#reviewPlayback();
+    this.#reviewPresence();
+    this.#watchdog.start();
     return this.#room.name;
   }
 
@@ -169,6 +200,11 @@ export class Connection {
     this.#tellPlayback();
   }
 
+  /** @throws DOMException from the browser. */
+  async setSpeaker(id: string): Promise<void> {
+    await this.#room.switchActiveDevice("audiooutput", id);
+  }
+
   /** Send one text after another: LiveKit's streams overtake each other if they are opened at once. */
   async send(text: string): Promise<void> {
     const sending = this.#outbox.then(async () => {
@@ -181,10 +217,10 @@ export class Connection {
   }
 
   async #join(url: string, token: string, after: Promise<void> | undefined): Promise<void> {
+    this.#failAfter(SIGNALLING_LIMIT_MS, unanswered);
     await Promise.allSettled([after]);
     if (this.#leaving) return;
     this.#listen();
-    this.#failAfter(SIGNALLING_LIMIT_MS, "timeout", "The media server did not answer in time.");
     const joining = this.#room.connect(url, token, {
       websocketTimeout: SIGNALLING_LIMIT_MS,
       peerConnectionTimeout: MEDIA_LIMIT_MS,
@@ -205,11 +241,8 @@ export class Connection {
     room
       .on(RoomEvent.SignalConnected, () => {
         this.#signalled = true;
-        this.#failAfter(
-          MEDIA_LIMIT_MS,
-          "no_media",
-          "The media server answered, but no sound can get through.",
-        );
+        this.#failAfter(MEDIA_LIMIT_MS, noMedia);
+        this.microphone.open();
       })
       .on(RoomEvent.Disconnected, (reason) => this.#disconnected(reason))
       .on(RoomEvent.SignalReconnecting, () => this.#reconnectingNow())
@@ -217,24 +250,30 @@ export class Connection {
       .on(RoomEvent.Reconnected, () => this.#reconnected())
       .on(RoomEvent.TrackSubscribed, (track) => this.#hear(track))
       .on(RoomEvent.TrackUnsubscribed, (track) => this.#unhear(track))
+      .on(RoomEvent.ParticipantConnected, () => this.#reviewPresence())
       .on(RoomEvent.ParticipantDisconnected, () => {
         if (room.remoteParticipants.size === 0) this.#agentGone(FAREWELL_MS);
       })
       .on(RoomEvent.AudioPlaybackStatusChanged, () => this.#reviewPlayback());
   }
 
-  #failAfter(ms: number, code: "timeout" | "no_media", message: string): void {
+  #failAfter(ms: number, failure: () => VatelConnectError): void {
     clearTimeout(this.#limit);
     if (this.#joined || this.#leaving) return;
-    this.#limit = setTimeout(() => this.#giveUp(new VatelConnectError(code, message)), ms);
+    this.#limit = setTimeout(() => this.#failJoin(failure()), ms);
   }
 
   async #leave(): Promise<void> {
-    if (!this.#joined) this.#giveUp(cancelled());
+    if (!this.#joined) this.#failJoin(cancelled());
     this.#letGo();
+    let limit: ReturnType<typeof setTimeout> | undefined;
+    const tooLong = new Promise((resolve) => {
+      limit = setTimeout(resolve, LEAVING_LIMIT_MS);
+    });
     try {
-      await this.#room.disconnect();
+      await Promise.race([this.#room.disconnect(), tooLong]);
     } finally {
+      clearTimeout(limit);
       await this.#end(undefined);
     }
   }
@@ -245,7 +284,7 @@ export class Connection {
       this.#leaving ??= ending;
     } else {
       // LiveKit tells this before its join fails with the cause, or, when the server turned us out, 15 s before.
-      setTimeout(() => this.#giveUp(kickedOut()));
+      setTimeout(() => this.#failJoin(kickedOut()));
     }
   }
 
@@ -262,6 +301,7 @@ export class Connection {
     this.#tell("disconnected", {
       ...(reason === undefined ? {} : { reason }),
       ...(this.#agentLeft ? { agent_left: true } : {}),
+      ...(this.#gaveUp ? { gave_up: true } : {}),
     });
   }
 
@@ -270,28 +310,34 @@ export class Connection {
     for (const timer of [this.#limit, this.#farewell, this.#settling]) clearTimeout(timer);
     removeEventListener("pagehide", this.#pageHidden);
     this.microphone.close();
+    this.#watchdog.stop();
     this.#ear.close();
-    for (const element of this.#voices.values()) element.remove();
-    this.#voices.clear();
+    this.#voices.close();
   }
 
   #hear(track: RemoteTrack): void {
-    if (track.kind !== Track.Kind.Audio || this.#leaving) return;
+    if (this.#leaving) return;
+    // It plays first: a browser takes its time to begin measuring.
+    if (!this.#voices.add(track)) return;
     clearTimeout(this.#farewell);
     this.#ear.attach(track.mediaStreamTrack);
-    if (!this.#agentWasHere) this.#ear.listen(); // for the greeting
-    this.#agentWasHere = true;
-    const element = track.attach();
-    element.autoplay = true;
-    element.setAttribute("playsinline", "");
-    this.#container?.append(element);
-    this.#voices.set(track, element);
+    if (!this.#hadVoice) this.#ear.listen(); // for the greeting
+    this.#hadVoice = true;
+    this.#reviewPresence();
   }
 
   #unhear(track: RemoteTrack): void {
-    // By our own reference: LiveKit has already detached it, and would leave it in the document.
-    this.#voices.get(track)?.remove();
-    if (this.#voices.delete(track) && this.#voices.size === 0) this.#agentGone(FAREWELL_MS);
+    if (this.#voices.remove(track)) this.#agentGone(FAREWELL_MS);
+  }
+
+  /** What was there before us is told when we have joined. */
+  #reviewPresence(): void {
+    const present = { agent_here: this.#room.remoteParticipants.size > 0, agent_voice: this.#hadVoice };
+    for (const type of ["agent_here", "agent_voice"] as const) {
+      if (!this.joined || !present[type] || this.#toldPresence.has(type)) continue;
+      this.#toldPresence.add(type);
+      this.#tell(type, {});
+    }
   }
 
   #agentGone(graceMs: number): void {
@@ -314,9 +360,10 @@ export class Connection {
   #reconnected(): void {
     if (!this.#reconnecting) return;
     this.#reconnecting = false;
+    this.#watchdog.reset();
     this.#tell("reconnected", {});
     this.microphone.reconnected();
-    if (this.#agentWasHere && this.#voices.size === 0) this.#agentGone(AGENT_RETURN_MS);
+    if (this.#hadVoice && this.#voices.tracks.length === 0) this.#agentGone(AGENT_RETURN_MS);
   }
 
   #reviewPlayback(): void {
@@ -335,39 +382,4 @@ export class Connection {
   #tell<Type extends MessageType>(type: Type, data: MessageData[Type]): void {
     this.#owner.deliver({ type, data } as MessageOf<Type>);
   }
-
-  /** By LiveKit's number: its names are often wrong, and its texts quote the token. */
-  #explain(error: unknown): VatelConnectError {
-    if (error instanceof VatelConnectError) return error;
-    if (!(error instanceof ConnectionError)) {
-      return new VatelConnectError("failed", "The call could not be joined.");
-    }
-    const details = { reason: error.reason, status: error.status };
-    switch (error.reason) {
-      case ConnectionErrorReason.NotAllowed:
-        return new VatelConnectError("refused", "The media server did not accept the token.", details);
-      case ConnectionErrorReason.Timeout:
-        return new VatelConnectError("timeout", "The media server did not answer in time.", details);
-      case ConnectionErrorReason.ServerUnreachable:
-      case ConnectionErrorReason.WebSocket:
-      case ConnectionErrorReason.ServiceNotFound:
-        return new VatelConnectError("unreachable", "The media server cannot be reached.", details);
-    }
-    if (this.#signalled && error.reason === ConnectionErrorReason.InternalError) {
-      return new VatelConnectError(
-        "no_media",
-        "The media server answered, but no sound can get through.",
-        details,
-      );
-    }
-    return new VatelConnectError("failed", "The call could not be joined.", details);
-  }
-}
-
-function cancelled(): VatelConnectError {
-  return new VatelConnectError("cancelled", "The call was ended while it was being joined.");
-}
-
-function kickedOut(): VatelConnectError {
-  return new VatelConnectError("failed", "The media server ended the call while it was being joined.");
 }

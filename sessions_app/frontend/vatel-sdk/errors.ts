@@ -1,6 +1,6 @@
 /** The errors of the SDK. None of them quotes a token, an address, or another library's text. */
 
-import type { ConnectionErrorReason } from "livekit-client";
+import { ConnectionError, ConnectionErrorReason } from "livekit-client";
 
 /**
  * Why a call could not be joined.
@@ -32,6 +32,47 @@ export class VatelConnectError extends Error {
     if (details.status !== undefined) this.status = details.status;
     if (details.reason !== undefined) this.reason = details.reason;
   }
+}
+
+export function cancelled(): VatelConnectError {
+  return new VatelConnectError("cancelled", "The call was ended while it was being joined.");
+}
+
+export function kickedOut(): VatelConnectError {
+  return new VatelConnectError("failed", "The media server ended the call while it was being joined.");
+}
+
+export function unanswered(details = {}): VatelConnectError {
+  return new VatelConnectError("timeout", "The media server did not answer in time.", details);
+}
+
+export function noMedia(details = {}): VatelConnectError {
+  return new VatelConnectError(
+    "no_media",
+    "The media server answered, but no sound can get through.",
+    details,
+  );
+}
+
+/** What LiveKit's error means, by its number: its names are often wrong, and its texts quote the token. */
+export function connectError(error: unknown, isSignalled: boolean): VatelConnectError {
+  if (error instanceof VatelConnectError) return error;
+  if (!(error instanceof ConnectionError)) {
+    return new VatelConnectError("failed", "The call could not be joined.");
+  }
+  const details = { reason: error.reason, status: error.status };
+  switch (error.reason) {
+    case ConnectionErrorReason.NotAllowed:
+      return new VatelConnectError("refused", "The media server did not accept the token.", details);
+    case ConnectionErrorReason.Timeout:
+      return unanswered(details);
+    case ConnectionErrorReason.ServerUnreachable:
+    case ConnectionErrorReason.WebSocket:
+    case ConnectionErrorReason.ServiceNotFound:
+      return new VatelConnectError("unreachable", "The media server cannot be reached.", details);
+  }
+  if (isSignalled && error.reason === ConnectionErrorReason.InternalError) return noMedia(details);
+  return new VatelConnectError("failed", "The call could not be joined.", details);
 }
 
 /** `connect()` was called while the session was connecting or connected. The running call is not touched. */

@@ -36,19 +36,38 @@ export interface WireData {
 
 /** `data` of the messages that the session itself makes; the wire cannot forge them. */
 export interface LocalData {
-  /**
-   * Once for each connection that was made. `reason`: LiveKit's number, if it gave one. `agent_left`: the session
-   * hung up because the agent had gone.
-   */
-  disconnected: { reason?: DisconnectReason; agent_left?: true };
+  /** Somebody else is in the call. Once for each connection, as are all that tell of a beginning. */
+  agent_here: NoData;
+  /** The agent's sound arrives, be it silence. */
+  agent_voice: NoData;
+  /** The agent's texts come, but for 5 s nothing is heard of it. */
+  agent_unheard: NoData;
+  agent_heard: NoData;
+  /** For 2 s nothing came from the media server, which LiveKit has not noticed yet. */
+  connection_poor: NoData;
+  connection_good: NoData;
+  /** LiveKit has noticed, and tries to get the connection back. */
   reconnecting: NoData;
   reconnected: NoData;
+  /**
+   * Once for each connection that was made. `reason`: LiveKit's number, if it gave one. `agent_left`: the session
+   * hung up because the agent had gone; `gave_up`: because nothing had come for 25 s.
+   */
+  disconnected: { reason?: DisconnectReason; agent_left?: true; gave_up?: true };
   /** The browser wants a click before it plays sound: call `start()` in one. */
   playback_blocked: NoData;
   playback_allowed: NoData;
   /** The agent hears nothing although the page has not muted: device gone, permission withdrawn, muted elsewhere. */
   microphone_lost: NoData;
+  /** The same, by a switch on the device or by the system. */
+  microphone_muted_by_hardware: NoData;
+  /** Ends both. */
   microphone_restored: NoData;
+  /** The device is gone and another one took over. `label`: its name. */
+  microphone_switched: { label: string };
+  /** Not muted, but for 5 s no sound at all comes from it: not even the hiss of a room. */
+  microphone_silent: NoData;
+  microphone_heard: NoData;
   /**
    * The first sound of the agent's voice since the line opened, or since the caller's `speech_stopped`, as it is
    * played here. `ago_ms`: how long before this message it began.
@@ -91,13 +110,23 @@ export class BadMessage extends Error {
 type Json = Record<string, unknown>;
 
 const LOCAL_TYPES: ReadonlySet<string> = new Set<keyof LocalData>([
-  "disconnected",
+  "agent_here",
+  "agent_voice",
+  "agent_unheard",
+  "agent_heard",
+  "connection_poor",
+  "connection_good",
   "reconnecting",
   "reconnected",
+  "disconnected",
   "playback_blocked",
   "playback_allowed",
   "microphone_lost",
+  "microphone_muted_by_hardware",
   "microphone_restored",
+  "microphone_switched",
+  "microphone_silent",
+  "microphone_heard",
   "reply_audible",
   "message_dropped",
 ]);

@@ -1,7 +1,8 @@
-/** The caller's microphone in one connection: published once, then muted and unmuted. */
+/** The caller's microphone in one connection: published once, then muted, unmuted and replaced. */
 
 import { LocalAudioTrack, type LocalTrack, type Room, Track, TrackEvent } from "livekit-client";
 import { NotConnectedError } from "./errors";
+import type { MessageData } from "./messages";
 
 const CAPTURE: MediaTrackConstraints = {
   echoCancellation: true,
@@ -12,25 +13,60 @@ const CAPTURE: MediaTrackConstraints = {
 /** DTX off: silence must arrive as silence, or the agent cannot tell the end of speech from a lost line. */
 const PUBLISH = { source: Track.Source.Microphone, dtx: false } as const;
 
+/** Systems mute a track for a moment while they rearrange their devices. */
+export const HARDWARE_MUTE_MS = 1_000;
+
+/** LiveKit takes another device within a second; a system that asks the user first may keep it waiting for ever. */
+export const TAKEOVER_MS = 3_000;
+
+type Trouble = "microphone_lost" | "microphone_muted_by_hardware";
+type Told = Trouble | "microphone_restored" | "microphone_switched";
+type Tell = <Type extends Told>(type: Type, data: MessageData[Type]) => void;
+
 export class Microphone {
   readonly #room: Room;
-  readonly #tell: (type: "microphone_lost" | "microphone_restored") => void;
+  readonly #tell: Tell;
   #track: LocalAudioTrack | undefined;
   #published = false;
   #wanted = true;
-  #lost = false;
+  #trouble: Trouble | undefined;
+  /** The device ended, and LiveKit looks for another one. */
+  #hasEnded = false;
+  #label = "";
   #closed = false;
   #queue: Promise<unknown> = Promise.resolve();
+  #timer: ReturnType<typeof setTimeout> | undefined;
+  #watched = new AbortController();
+  #open!: () => void;
+  readonly #opened = new Promise<void>((resolve) => {
+    this.#open = resolve;
+  });
   #refuse!: (error: NotConnectedError) => void;
   readonly #closing = new Promise<never>((_, reject) => {
     this.#refuse = reject;
   });
 
-  constructor(room: Room, tell: (type: "microphone_lost" | "microphone_restored") => void) {
+  constructor(room: Room, tell: Tell) {
     this.#room = room;
     this.#tell = tell;
     // Raced against below; on its own it is not an error that nobody handled.
     this.#closing.catch(() => {});
+  }
+
+  /** The track that should be heard; undefined while there is none, the page mutes it, or its trouble is told. */
+  get live(): LocalAudioTrack | undefined {
+    const isHeard = this.#published && this.#wanted && !this.#trouble && !this.#hasEnded;
+    return isHeard && !this.#track?.isUpstreamPaused ? this.#track : undefined;
+  }
+
+  /** Published, be it muted. */
+  get track(): LocalAudioTrack | undefined {
+    return this.#published ? this.#track : undefined;
+  }
+
+  /** The media server takes tracks from now on: before the sound can flow, so that one does not wait for the other. */
+  open(): void {
+    this.#open();
   }
 
   /** Publish a granted track, or put it in the place of the published one; a mute stays. If that fails, it is stopped. */
@@ -43,7 +79,7 @@ export class Microphone {
     }
   }
 
-  /** Unmute, after getting and publishing a microphone if there is none yet; or mute. */
+  /** Unmute, after getting and publishing a microphone if there is none or it has ended; or mute. */
   setEnabled(enabled: boolean): Promise<void> {
     return this.#inOrder(() => (enabled ? this.#enable() : this.#mute()));
   }
@@ -58,6 +94,8 @@ export class Microphone {
   /** Let go of the device, now. What is still under way is refused, and a track that is granted late is stopped. */
   close(): void {
     this.#closed = true;
+    clearTimeout(this.#timer);
+    this.#watched.abort();
     this.#track?.stop();
     this.#refuse(new NotConnectedError());
   }
@@ -75,27 +113,40 @@ export class Microphone {
 
   async #publish(media: MediaStreamTrack): Promise<void> {
     if (this.#track) {
+      // The sender changes over from one device to the other, then LiveKit stops the old one.
       await this.#track.replaceTrack(media, false);
+      this.#hasEnded = false;
       if (this.#wanted) await this.#track.unmute();
     } else {
-      // Not "user provided": LiveKit then takes another device when this one ends, and gets it again on unmute.
-      const track = new LocalAudioTrack(media, undefined, false);
-      this.#track = track;
-      this.#watch(track);
-      try {
-        if (!this.#wanted) await track.mute();
-        // The cast: LiveKit's types do not fit each other under exactOptionalPropertyTypes.
-        await this.#room.localParticipant.publishTrack(track as LocalTrack, PUBLISH);
-      } catch (error) {
-        this.#forget();
-        throw error;
-      }
-      this.#published = true;
+      await this.#publishFirst(media);
     }
-    this.#restore();
-    if (this.#closed) this.#track.stop();
+    if (this.#closed) return this.#track?.stop();
+    this.#watch(media);
+    if (media.readyState === "ended") this.#lose();
+    else this.#settle();
     // Browsers that blocked the sound allow it to a page that holds a microphone. The room's event tells the outcome.
-    else if (!this.#room.canPlaybackAudio) void this.#room.startAudio();
+    if (!this.#room.canPlaybackAudio) void this.#room.startAudio();
+  }
+
+  async #publishFirst(media: MediaStreamTrack): Promise<void> {
+    await this.#opened;
+    // Not "user provided": LiveKit then takes another device when this one ends.
+    const track = new LocalAudioTrack(media, undefined, false);
+    this.#track = track;
+    track
+      .on(TrackEvent.Ended, () => this.#ended())
+      .on(TrackEvent.Restarted, () => this.#restarted(track))
+      .on(TrackEvent.Muted, () => this.#lose())
+      .on(TrackEvent.Unmuted, () => this.#settle());
+    try {
+      if (!this.#wanted) await track.mute();
+      // The cast: LiveKit's types do not fit each other under exactOptionalPropertyTypes.
+      await this.#room.localParticipant.publishTrack(track as LocalTrack, PUBLISH);
+    } catch (error) {
+      this.#forget();
+      throw error;
+    }
+    this.#published = true;
   }
 
   #forget(): void {
@@ -107,9 +158,10 @@ export class Microphone {
   async #enable(): Promise<void> {
     this.#wanted = true;
     const track = this.#track;
-    if (!track) return this.#publish(await this.#capture());
-    if (track.isMuted) await track.unmute();
-    else if (track.mediaStreamTrack.readyState === "ended") await track.restartTrack();
+    // Not by LiveKit's unmute: it asks for the device that has ended, and for no other.
+    if (!track || track.mediaStreamTrack.readyState === "ended") return this.#publish(await this.#capture());
+    await track.unmute();
+    this.#settle();
   }
 
   async #mute(): Promise<void> {
@@ -131,26 +183,60 @@ export class Microphone {
     return media;
   }
 
-  #watch(track: LocalAudioTrack): void {
-    const lost = () => this.#lose();
-    const restored = () => this.#restore();
-    track.on(TrackEvent.Ended, lost).on(TrackEvent.Muted, lost).on(TrackEvent.UpstreamPaused, lost);
-    track
-      .on(TrackEvent.Restarted, restored)
-      .on(TrackEvent.Unmuted, restored)
-      .on(TrackEvent.UpstreamResumed, restored);
+  /** LiveKit tells nothing of a switch on the device, and stops sending after five seconds of it. */
+  #watch(media: MediaStreamTrack): void {
+    this.#watched.abort();
+    this.#watched = new AbortController();
+    const { signal } = this.#watched;
+    media.addEventListener("mute", () => this.#settle(), { signal });
+    media.addEventListener("unmute", () => this.#settle(), { signal });
+    this.#label = media.label;
   }
 
-  /** Muting, a dead device and a mute switch all look alike from outside; only our own mute is not a loss. */
+  #ended(): void {
+    if (!this.#wanted || this.#closed) return;
+    this.#hasEnded = true;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#lose(), TAKEOVER_MS);
+  }
+
+  /** LiveKit has taken a device anew: the next one, or after a full reconnection the same. */
+  #restarted(track: LocalAudioTrack): void {
+    // It may have begun before the hang-up.
+    if (this.#closed) {
+      track.stop();
+      return;
+    }
+    const isOther = this.#hasEnded || track.mediaStreamTrack.label !== this.#label;
+    this.#hasEnded = false;
+    this.#watch(track.mediaStreamTrack);
+    this.#settle();
+    if (isOther) this.#tell("microphone_switched", { label: this.#label });
+  }
+
+  /** Muting, a dead device and a mute by the server all look alike from outside; only our own mute is not a loss. */
   #lose(): void {
-    if (!this.#wanted || this.#lost || this.#closed) return;
-    this.#lost = true;
-    this.#tell("microphone_lost");
+    clearTimeout(this.#timer);
+    this.#hasEnded = false;
+    if (this.#wanted) this.#tellTrouble("microphone_lost");
   }
 
-  #restore(): void {
-    if (!this.#lost || this.#closed) return;
-    this.#lost = false;
-    this.#tell("microphone_restored");
+  /** The microphone works, as far as can be seen; or its own switch is off. */
+  #settle(): void {
+    clearTimeout(this.#timer);
+    const media = this.#track?.mediaStreamTrack;
+    if (!this.#wanted || media?.readyState !== "live") return;
+    if (!media.muted) this.#tellTrouble(undefined);
+    else {
+      this.#timer = setTimeout(() => {
+        if (this.#wanted) this.#tellTrouble("microphone_muted_by_hardware");
+      }, HARDWARE_MUTE_MS);
+    }
+  }
+
+  #tellTrouble(trouble: Trouble | undefined): void {
+    if (trouble === this.#trouble || this.#closed) return;
+    this.#trouble = trouble;
+    this.#tell(trouble ?? "microphone_restored", {});
   }
 }

@@ -4,6 +4,7 @@ import { ConnectionState, getLogger, LoggerNames, LogLevel, Room, type RoomOptio
 import { Connection } from "./connection";
 import { NotConnectedError, SessionBusyError, VatelConnectError } from "./errors";
 import type { MessageOf, MessageType, OutgoingMessage, UnknownMessage, VatelMessage } from "./messages";
+import { trySpeaker } from "./voices";
 
 export const TRANSPORT_WEBRTC = "webrtc";
 export const TRANSPORT_WEBSOCKET = "websocket";
@@ -42,6 +43,7 @@ export class WebRTCSession {
   readonly #createRoom: (options: RoomOptions) => Room;
   readonly #handlers = new Map<string, Set<{ handle: Handler }>>();
   #connection: Connection | undefined;
+  #speaker = "";
 
   /** `createRoom` is the seam for tests without a network; pages leave it out. */
   constructor(options: SessionOptions = {}, createRoom = (options: RoomOptions): Room => new Room(options)) {
@@ -79,7 +81,7 @@ export class WebRTCSession {
     if (previous && !previous.leaving) throw new SessionBusyError();
 
     // Always a new Room: one that has failed or was cancelled keeps locks and leftovers that reach into its next call.
-    const connection = new Connection(this.#createRoom, this.#container, {
+    const connection = new Connection(this.#createRoom, this.#container, this.#speaker, {
       deliver: (message) => this.#deliver(message),
       ended: () => {
         if (this.#connection === connection) this.#connection = undefined;
@@ -101,24 +103,37 @@ export class WebRTCSession {
 
   /**
    * Send the sound of a microphone that the page has already been granted. From now on the track is the session's:
-   * it is stopped when the call ends, and also if this fails. A second track takes the place of the first.
+   * it is stopped when the call ends, and also if this fails. A second track takes the place of the first without a
+   * gap, and the first is stopped; a mute stays. While `connect()` is under way it is sent as soon as the server takes
+   * it, which is sooner than after it.
    *
-   * @throws NotConnectedError without a call.
+   * @throws NotConnectedError without a call, or when it ends meanwhile.
    */
   async setMicrophoneTrack(track: MediaStreamTrack): Promise<void> {
-    if (!this.#connection?.joined) track.stop();
-    await this.#inCall().microphone.publish(track);
+    if (!this.#connection || this.#connection.leaving) track.stop();
+    await this.#current().microphone.publish(track);
   }
 
   /**
-   * Unmute or mute the microphone; the first `true` asks the browser for one if the page gave none. Calls settle
-   * in order.
+   * Play the agent on this speaker, now and in later calls; "" is the system's.
+   *
+   * @throws DOMException from the browser: NotFoundError, NotAllowedError, … The speaker stays the one before.
+   */
+  async setSpeaker(deviceId: string): Promise<void> {
+    await trySpeaker(deviceId);
+    await this.#connection?.setSpeaker(deviceId);
+    this.#speaker = deviceId;
+  }
+
+  /**
+   * Unmute or mute the microphone. `true` asks the browser for one if the page gave none, or if it has ended. Calls
+   * settle in order.
    *
    * @throws DOMException from the browser: NotAllowedError, NotFoundError, NotReadableError, …
    * @throws NotConnectedError without a call, or when it ends meanwhile.
    */
   async setMicrophoneEnabled(enabled: boolean): Promise<void> {
-    await this.#inCall().microphone.setEnabled(enabled);
+    await this.#current().microphone.setEnabled(enabled);
   }
 
   /**
