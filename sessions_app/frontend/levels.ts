@@ -5,8 +5,11 @@ const WINDOW = 1_024;
 /** Decibels of full scale: a quiet room, and speech close to the microphone. */
 const FLOOR_DB = -60;
 const CEILING_DB = -15;
-/** Browsers that wait for a gesture before they let anything sound, or measure it, take one of these. */
-const GESTURES = ["click", "keydown"] as const;
+/**
+ * Browsers that wait for a gesture before they let anything sound, or measure it, take one of the first two. iOS
+ * interrupts it for another call; then the page comes back into sight.
+ */
+const OCCASIONS = ["click", "keydown", "visibilitychange"] as const;
 
 /**
  * Measures the microphone and what plays in `remoteAudio`. It listens beside the playback and is connected to no
@@ -23,8 +26,8 @@ export class Levels {
   constructor(remoteAudio: HTMLElement) {
     this.#remoteAudio = remoteAudio;
     const { signal } = this.#closing;
-    for (const gesture of GESTURES) {
-      addEventListener(gesture, () => this.#resume(), { capture: true, passive: true, signal });
+    for (const occasion of OCCASIONS) {
+      addEventListener(occasion, () => this.#resume(), { capture: true, passive: true, signal });
     }
   }
 

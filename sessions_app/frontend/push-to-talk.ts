@@ -10,9 +10,10 @@ export interface KeysOptions {
 
 /** As `aria-keyshortcuts` has them. */
 const SHORTCUTS = { "#mute": "Alt+M", "#hang-up": "Alt+H", "#talk-key": "Space" };
-/** Where Space means something else. */
-const CONTROLS = "button, input, select, summary";
-const TEXTS = "textarea, [contenteditable], input:not([type=checkbox], [type=radio])";
+/** Here a space is a space. */
+const WRITING = "select, textarea, [contenteditable], input:not([type=checkbox], [type=radio])";
+/** Here it presses what has the focus. */
+const CONTROLS = "button, input, summary";
 /** No finger is so quick: a screen reader or a voice control has pressed the button, and cannot hold it. */
 const TOUCH_MS = 30;
 /** The click that a touch becomes, comes after it within this time. */
@@ -26,7 +27,7 @@ const CLICK_MS = 1_000;
 export class Keys {
   readonly #options: KeysOptions;
   readonly #hangUp = find<HTMLButtonElement>("#hang-up");
-  readonly #talkKey = document.querySelector<HTMLButtonElement>("#talk-key");
+  readonly #talkKey = find<HTMLButtonElement>("#talk-key");
   #isOn = false;
   #isLive = false;
   /** What keeps the microphone open. */
@@ -39,7 +40,7 @@ export class Keys {
   constructor(options: KeysOptions) {
     this.#options = options;
     for (const [button, keys] of Object.entries(SHORTCUTS))
-      document.querySelector(button)?.setAttribute("aria-keyshortcuts", keys);
+      find(button).setAttribute("aria-keyshortcuts", keys);
 
     document.addEventListener("keydown", (event) => this.#keyDown(event));
     document.addEventListener("keyup", (event) => this.#keyUp(event));
@@ -50,12 +51,12 @@ export class Keys {
     document.addEventListener("pointerdown", () => {
       this.#isFocusSeen = false;
     });
-    this.#talkKey?.addEventListener("pointerdown", (event) => this.#pointerDown(event));
+    this.#talkKey.addEventListener("pointerdown", (event) => this.#pointerDown(event));
     for (const end of ["pointerup", "pointercancel"] as const) {
       document.addEventListener(end, (event) => this.#pointerEnd(event));
     }
-    this.#talkKey?.addEventListener("click", (event) => this.#click(event));
-    this.#talkKey?.addEventListener("contextmenu", (event) => event.preventDefault()); // a long touch opens it
+    this.#talkKey.addEventListener("click", (event) => this.#click(event));
+    this.#talkKey.addEventListener("contextmenu", (event) => event.preventDefault()); // a long touch opens it
 
     new MutationObserver(() => this.#followCall()).observe(find("#talk"), {
       attributeFilter: ["data-state"],
@@ -100,7 +101,7 @@ export class Keys {
     if (!this.#isOn || !this.#options.isLive()) return false;
     const target = event.target instanceof Element ? event.target : document.body;
     if (target === this.#talkKey) return isSpace(event) || event.key === "Enter";
-    if (!isSpace(event) || target.closest(TEXTS)) return false;
+    if (!isSpace(event) || target.closest(WRITING)) return false;
     return !(this.#isFocusSeen && target.closest(CONTROLS));
   }
 
@@ -156,11 +157,10 @@ export class Keys {
     if (!isLive) return;
     this.#options.onMute(this.#isOn); // it may have been turned on or off while the call was connecting
     // There the page has put the focus, and Space would end the call.
-    if (this.#isOn && document.activeElement === this.#hangUp) this.#talkKey?.focus();
+    if (this.#isOn && document.activeElement === this.#hangUp) this.#talkKey.focus();
   }
 
   #showTalkKey(): void {
-    if (!this.#talkKey) return;
     const hadFocus = document.activeElement === this.#talkKey;
     this.#talkKey.hidden = !this.#isOn || !this.#isLive;
     this.#talkKey.ariaPressed = String(this.#hold !== "");

@@ -26,18 +26,15 @@ export class SettingsView {
     this.#microphone.onChoice = (id) => wishes.onDevice("microphone", id);
     this.#speaker.onChoice = (id) => wishes.onDevice("speaker", id);
 
-    this.#pushToTalk.checked = this.#storage?.getItem(PUSH_TO_TALK_KEY) === "on";
+    this.#recall();
     this.#pushToTalk.addEventListener("change", () => {
-      remember(this.#storage, PUSH_TO_TALK_KEY, this.pushToTalk ? "on" : "");
+      this.#remember();
       wishes.onPushToTalk(this.pushToTalk);
     });
-
-    const size = this.#storage?.getItem(CAPTION_SIZE_KEY);
     for (const input of this.#captionSizes) {
-      if (input.value === size) input.checked = true;
       input.addEventListener("change", () => {
-        remember(this.#storage, CAPTION_SIZE_KEY, input.value);
-        wishes.onCaptionSize(input.value);
+        this.#remember();
+        wishes.onCaptionSize(this.captionSize);
       });
     }
   }
@@ -57,6 +54,20 @@ export class SettingsView {
     if (speakers.length === 0 && this.#speaker.hasFocus) this.#microphone.focus();
     this.#speaker.show(speakers, speaker);
     this.#speaker.isHidden = speakers.length === 0;
+  }
+
+  #remember(): void {
+    remember(this.#storage, PUSH_TO_TALK_KEY, this.pushToTalk ? "on" : "");
+    remember(this.#storage, CAPTION_SIZE_KEY, this.captionSize);
+  }
+
+  /** What the visitor has changed before this script was there, stays. */
+  #recall(): void {
+    this.#pushToTalk.checked ||= this.#storage?.getItem(PUSH_TO_TALK_KEY) === "on";
+    const size = this.#storage?.getItem(CAPTION_SIZE_KEY);
+    const hasSize = this.#captionSizes.some(({ checked, defaultChecked }) => checked && !defaultChecked);
+    for (const input of this.#captionSizes) if (!hasSize && input.value === size) input.checked = true;
+    this.#remember();
   }
 }
 

@@ -34,6 +34,7 @@ export class FakeElement {
   children: FakeElement[] = [];
   hidden = false;
   ariaPressed: string | null = null;
+  defaultChecked = false;
   text = "";
   #checked = false;
 

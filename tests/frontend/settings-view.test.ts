@@ -17,7 +17,12 @@ class Page extends FakeDocument {
   readonly sizes: Record<string, FakeElement> = {};
   readonly view: SettingsView;
 
-  constructor(context: TestContext, localStorage: Storage | null = new FakeStorage()) {
+  /** `early`: what the visitor does before the script is there. */
+  constructor(
+    context: TestContext,
+    localStorage: Storage | null = new FakeStorage(),
+    early: (page: Page) => void = () => {},
+  ) {
     super(context);
     replaceGlobals(context, { window: { localStorage } });
     for (const what of ["microphone", "speaker"]) {
@@ -30,6 +35,8 @@ class Page extends FakeDocument {
       this.sizes[value] = this.add("input", { type: "radio", name: "caption-size", value }, fieldset);
     }
     this.size("normal").checked = true;
+    this.size("normal").defaultChecked = true;
+    early(this);
     this.view = new SettingsView({
       onDevice: (what, id) => this.changes.push([what, id]),
       onPushToTalk: (isOn) => this.changes.push(["push to talk", isOn]),
@@ -121,6 +128,24 @@ test("push to talk and the captions' size are told, and remembered for the next 
   second.pushToTalk.checked = false;
   second.fire("change", second.pushToTalk);
   assert.equal(new Page(context, storage).view.pushToTalk, false);
+});
+
+test("what the visitor changes before the script is there is kept, and the rest is remembered", (context) => {
+  const storage = new FakeStorage();
+  storage.setItem("voicedemo.caption-size", "small");
+  storage.setItem("voicedemo.push-to-talk", "on");
+  const early = new Page(context, storage, (page) => {
+    page.size("large").checked = true;
+  });
+  for (const { view } of [early, new Page(context, storage)]) {
+    assert.equal(view.captionSize, "large");
+    assert.equal(view.pushToTalk, true);
+  }
+  const unknown = new FakeStorage();
+  new Page(context, unknown, ({ pushToTalk }) => {
+    pushToTalk.checked = true;
+  });
+  assert.equal(new Page(context, unknown).view.pushToTalk, true);
 });
 
 test("a size that is not offered any more is the usual one", (context) => {
