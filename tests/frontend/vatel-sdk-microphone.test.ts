@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import type { LocalAudioTrack } from "livekit-client";
+import { HARDWARE_MUTE_MS, TAKEOVER_MS } from "../../sessions_app/frontend/vatel-sdk/microphone";
 import { browserGives, FakeMedia } from "./vatel-sdk-media";
-import { Call, settled } from "./vatel-sdk-room";
+import { Call, type FakeSender, settled, TOKEN, URL_ } from "./vatel-sdk-room";
+
+const TIMERS = { apis: ["setTimeout" as const] };
 
 function published(call: Call): LocalAudioTrack {
   assert.equal(call.room.published.length, 1);
@@ -173,4 +176,211 @@ test("a microphone that a reconnection could not bring back is told as lost, and
   await call.session.setMicrophoneEnabled(true);
   assert.equal(published(call).mediaStreamTrack, fresh.asTrack());
   assert.equal(call.types().at(-1), "microphone_restored");
+});
+
+test("a microphone that is given while the call is joined is sent before the sound can flow", async () => {
+  const call = new Call();
+  const connecting = call.session.connect({ token: TOKEN, url: URL_ });
+  const media = new FakeMedia();
+  const sending = call.session.setMicrophoneTrack(media.asTrack());
+  const muting = call.session.setMicrophoneEnabled(false);
+  await call.room.asked();
+  await settled();
+  assert.deepEqual(call.room.published, []);
+  call.room.signalled();
+  await Promise.all([sending, muting]);
+  assert.equal(published(call).mediaStreamTrack, media.asTrack());
+  assert.equal(published(call).isMuted, true);
+  call.room.admit();
+  await connecting;
+  assert.deepEqual(call.heard, []);
+});
+
+test("a microphone that waits for a call which is never joined is let go", async () => {
+  const call = new Call();
+  const connecting = assert.rejects(call.session.connect({ token: TOKEN, url: URL_ }), { code: "failed" });
+  const media = new FakeMedia();
+  const sending = assert.rejects(call.session.setMicrophoneTrack(media.asTrack()), {
+    name: "NotConnectedError",
+  });
+  await call.room.asked();
+  call.room.refuse(new Error("no"));
+  await Promise.all([connecting, sending]);
+  assert.equal(media.readyState, "ended");
+  assert.deepEqual(call.room.published, []);
+});
+
+test("another track takes the place of the first without a gap, and the first is stopped", async () => {
+  const call = new Call();
+  await call.begin();
+  const [desk, headset] = [new FakeMedia("Desk"), new FakeMedia("Headset")];
+  await call.session.setMicrophoneTrack(desk.asTrack());
+  const sender = published(call).sender as unknown as FakeSender;
+  desk.stop = () => {
+    assert.equal(sender.track, headset.asTrack(), "the old one is stopped while it is still sent");
+    desk.readyState = "ended";
+  };
+  await call.session.setMicrophoneTrack(headset.asTrack());
+  assert.equal(desk.readyState, "ended");
+  assert.equal(headset.readyState, "live");
+  assert.equal(published(call).mediaStreamTrack, headset.asTrack());
+  desk.dispatchEvent(new Event("ended"));
+  desk.switch(false);
+  await settled();
+  assert.deepEqual(call.heard, []);
+  await call.session.disconnect();
+  assert.equal(headset.readyState, "ended");
+});
+
+test("another track keeps the mute, and one that is refused leaves the first one speaking", async () => {
+  const call = new Call();
+  await call.begin();
+  await call.session.setMicrophoneTrack(new FakeMedia().asTrack());
+  await call.session.setMicrophoneEnabled(false);
+  const second = new FakeMedia();
+  await call.session.setMicrophoneTrack(second.asTrack());
+  assert.equal(second.enabled, false);
+  await call.session.setMicrophoneEnabled(true);
+  assert.equal(second.enabled, true);
+  const sender = published(call).sender as unknown as FakeSender;
+  sender.replaceTrack = () => Promise.reject(new DOMException("no", "InvalidModificationError"));
+  const third = new FakeMedia();
+  await assert.rejects(call.session.setMicrophoneTrack(third.asTrack()), {
+    name: "InvalidModificationError",
+  });
+  assert.equal(third.readyState, "ended");
+  assert.equal(second.readyState, "live");
+});
+
+test("many tracks at once end with the last one, and none of the others stays open", async () => {
+  const call = new Call();
+  await call.begin();
+  const all = Array.from({ length: 5 }, () => new FakeMedia());
+  await Promise.all(all.map((media) => call.session.setMicrophoneTrack(media.asTrack())));
+  assert.deepEqual(
+    all.map((media) => media.readyState),
+    ["ended", "ended", "ended", "ended", "live"],
+  );
+});
+
+test("a device that ends while another one takes over is told as switched, with the new one's name", async (context) => {
+  browserGives(context, new FakeMedia("Headset"));
+  const call = new Call();
+  await call.begin();
+  const media = new FakeMedia("Desk");
+  await call.session.setMicrophoneTrack(media.asTrack());
+  await settled();
+  media.end();
+  await published(call).restartTrack(); // what LiveKit does when the device ends
+  assert.deepEqual(call.heard, [{ type: "microphone_switched", data: { label: "Headset" } }]);
+});
+
+test("a device that LiveKit takes anew after a reconnection is no other one", async (context) => {
+  const again = new FakeMedia("Desk");
+  browserGives(context, again);
+  const call = new Call();
+  await call.begin();
+  await call.session.setMicrophoneTrack(new FakeMedia("Desk").asTrack());
+  await published(call).restartTrack();
+  assert.deepEqual(call.heard, []);
+  again.switch(false);
+  assert.deepEqual(call.heard, []);
+});
+
+test("a device that ends and for which nothing comes is lost, also if LiveKit says nothing", async (context) => {
+  context.mock.timers.enable(TIMERS);
+  const call = new Call();
+  await call.begin();
+  const media = new FakeMedia();
+  await call.session.setMicrophoneTrack(media.asTrack());
+  await settled();
+  media.end();
+  context.mock.timers.tick(TAKEOVER_MS);
+  assert.deepEqual(call.types(), ["microphone_lost"]);
+});
+
+test("a device that ends while the page mutes is no loss, and is replaced by the unmuting", async (context) => {
+  context.mock.timers.enable(TIMERS);
+  const spare = new FakeMedia();
+  browserGives(context, spare);
+  const call = new Call();
+  await call.begin();
+  const media = new FakeMedia();
+  await call.session.setMicrophoneTrack(media.asTrack());
+  await call.session.setMicrophoneEnabled(false);
+  await settled();
+  media.end();
+  context.mock.timers.tick(10 * TAKEOVER_MS);
+  await call.session.setMicrophoneEnabled(true);
+  assert.equal(published(call).mediaStreamTrack, spare.asTrack());
+  assert.equal(spare.enabled, true);
+  assert.deepEqual(call.heard, []);
+});
+
+test("a track that was dead when it was given is told as lost", async () => {
+  const call = new Call();
+  await call.begin();
+  const media = new FakeMedia();
+  media.stop();
+  await call.session.setMicrophoneTrack(media.asTrack());
+  assert.deepEqual(call.types(), ["microphone_lost"]);
+});
+
+test("the device's own switch is told after a second, and when it is on again", async (context) => {
+  context.mock.timers.enable(TIMERS);
+  const call = new Call();
+  await call.begin();
+  const media = new FakeMedia();
+  await call.session.setMicrophoneTrack(media.asTrack());
+  media.switch(false);
+  context.mock.timers.tick(HARDWARE_MUTE_MS - 1);
+  media.switch(true);
+  context.mock.timers.tick(10 * HARDWARE_MUTE_MS);
+  assert.deepEqual(call.heard, []);
+
+  media.switch(false);
+  context.mock.timers.tick(HARDWARE_MUTE_MS);
+  assert.deepEqual(call.types(), ["microphone_muted_by_hardware"]);
+  // LiveKit stops sending after five seconds of it.
+  await published(call).pauseUpstream();
+  assert.deepEqual(call.types(), ["microphone_muted_by_hardware"]);
+  media.switch(true);
+  await settled();
+  assert.deepEqual(call.types(), ["microphone_muted_by_hardware", "microphone_restored"]);
+});
+
+test("the device's switch says nothing while the page mutes, and is told when it unmutes", async (context) => {
+  context.mock.timers.enable(TIMERS);
+  const call = new Call();
+  await call.begin();
+  const media = new FakeMedia();
+  await call.session.setMicrophoneTrack(media.asTrack());
+  await call.session.setMicrophoneEnabled(false);
+  media.switch(false);
+  context.mock.timers.tick(10 * HARDWARE_MUTE_MS);
+  assert.deepEqual(call.heard, []);
+  await call.session.setMicrophoneEnabled(true);
+  context.mock.timers.tick(HARDWARE_MUTE_MS);
+  assert.deepEqual(call.types(), ["microphone_muted_by_hardware"]);
+  await call.session.setMicrophoneTrack(new FakeMedia().asTrack());
+  assert.deepEqual(call.types(), ["microphone_muted_by_hardware", "microphone_restored"]);
+});
+
+test("LiveKit's search for a device that outlasts the call leaves none open", async (context) => {
+  const late = new FakeMedia();
+  let grant!: (media: FakeMedia) => void;
+  browserGives(context, new Promise<FakeMedia>((resolve) => (grant = resolve)));
+  const call = new Call();
+  await call.begin();
+  const media = new FakeMedia();
+  await call.session.setMicrophoneTrack(media.asTrack());
+  const track = published(call);
+  await settled();
+  media.end();
+  const restarting = track.restartTrack();
+  await settled();
+  await call.session.disconnect();
+  grant(late);
+  await restarting;
+  assert.equal(late.readyState, "ended");
 });

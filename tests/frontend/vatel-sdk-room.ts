@@ -184,6 +184,7 @@ export class FakeRoom extends EventEmitter {
   }
 
   async switchActiveDevice(_kind: MediaDeviceKind, id: string): Promise<void> {
+    if (!("setSinkId" in FakeElement.prototype)) throw new Error("cannot switch audio output");
     this.speaker = id;
     for (const voice of this.#voices) await voice.element.setSinkId(id);
   }

@@ -10,11 +10,12 @@ import {
 import {
   AGENT_RETURN_MS,
   FAREWELL_MS,
+  LEAVING_LIMIT_MS,
   MEDIA_LIMIT_MS,
   PLAYBACK_SETTLE_MS,
   SIGNALLING_LIMIT_MS,
 } from "../../sessions_app/frontend/vatel-sdk/connection";
-import { Call, FakeContainer, FakeVoice, page, settled, TOKEN, URL_ } from "./vatel-sdk-room";
+import { Call, FakeContainer, FakeElement, FakeVoice, page, settled, TOKEN, URL_ } from "./vatel-sdk-room";
 
 const TIMERS = { apis: ["setTimeout" as const] };
 
@@ -207,6 +208,37 @@ test("being turned out while joining fails at once, not at the time limit", asyn
   assert.equal((await failing).code, "failed");
 });
 
+test("a join whose good-bye never ends fails all the same, and the next one begins", async (context) => {
+  context.mock.timers.enable(TIMERS);
+  const call = new Call();
+  for (const isSignalled of [false, true]) {
+    const failing = failure(call.session.connect({ token: TOKEN, url: URL_ }));
+    await call.room.asked();
+    call.room.isStuck = true;
+    if (isSignalled) call.room.signalled();
+    context.mock.timers.tick(isSignalled ? MEDIA_LIMIT_MS : SIGNALLING_LIMIT_MS);
+    await settled();
+    context.mock.timers.tick(LEAVING_LIMIT_MS);
+    assert.equal((await failing).code, isSignalled ? "no_media" : "timeout");
+  }
+  await call.begin();
+});
+
+test("a connect after a hang-up whose good-bye never ends does not wait for it for ever", async (context) => {
+  context.mock.timers.enable(TIMERS);
+  const call = new Call();
+  const room = await call.begin();
+  room.isStuck = true;
+  void call.session.disconnect();
+  const connecting = call.session.connect({ token: TOKEN, url: URL_ });
+  await settled();
+  context.mock.timers.tick(LEAVING_LIMIT_MS);
+  await call.room.asked();
+  call.room.admit();
+  await connecting;
+  assert.deepEqual(call.types(), ["disconnected"]);
+});
+
 test("disconnected comes once, with LiveKit's reason, after all messages that had arrived", async () => {
   const call = new Call();
   const room = await call.begin();
@@ -244,6 +276,52 @@ test("the agent's voice becomes an audio element, and goes from the page with th
   assert.equal(room.disconnects, 0);
   await call.session.disconnect();
   assert.equal(container.children.size, 0);
+});
+
+test("the speaker is chosen before, in and between calls", async (context) => {
+  FakeElement.speakers = ["", "headset", "boxes"];
+  context.after(() => {
+    FakeElement.speakers = [""];
+  });
+  const call = new Call();
+  await call.session.setSpeaker("headset");
+  const room = await call.begin();
+  const voice = new FakeVoice();
+  room.speak(voice);
+  assert.equal(voice.element.sinkId, "headset");
+  await call.session.setSpeaker("boxes");
+  assert.equal(voice.element.sinkId, "boxes");
+  await call.session.disconnect();
+  assert.equal(voice.element.sinkId, "", "LiveKit uses the element again");
+  assert.equal((await call.begin()).speaker, "boxes");
+  await call.session.setSpeaker("");
+  assert.equal(call.room.speaker, "");
+});
+
+test("a speaker that is not there is refused with the browser's error, and the one before stays", async (context) => {
+  FakeElement.speakers = ["", "headset"];
+  context.after(() => {
+    FakeElement.speakers = [""];
+  });
+  const call = new Call();
+  await assert.rejects(call.session.setSpeaker("gone"), { name: "NotFoundError" });
+  const room = await call.begin();
+  const voice = new FakeVoice();
+  room.speak(voice);
+  await call.session.setSpeaker("headset");
+  await assert.rejects(call.session.setSpeaker("gone"), { name: "NotFoundError" });
+  assert.equal(voice.element.sinkId, "headset");
+  assert.equal(room.speaker, "headset");
+});
+
+test("a browser that cannot choose a speaker has the system's only", async (context) => {
+  const { setSinkId } = FakeElement.prototype;
+  context.after(() => Object.assign(FakeElement.prototype, { setSinkId }));
+  Reflect.deleteProperty(FakeElement.prototype, "setSinkId");
+  const call = new Call();
+  await call.begin();
+  await call.session.setSpeaker("");
+  await assert.rejects(call.session.setSpeaker("headset"), { name: "NotSupportedError" });
 });
 
 test("when the agent's voice is gone the session hangs up once, after the last words", async (context) => {

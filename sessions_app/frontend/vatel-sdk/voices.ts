@@ -46,12 +46,16 @@ function drop(element: HTMLMediaElement): void {
 }
 
 /**
- * Asks an element that is never played whether sound can go to that speaker ("" is the system's).
+ * Asks an element that is never played whether sound can go to that speaker ("" is the system's). False: to no other.
  *
  * @throws DOMException: NotFoundError, NotAllowedError, AbortError; NotSupportedError where nobody can choose.
  */
-export async function trySpeaker(id: string): Promise<void> {
+export async function trySpeaker(id: string): Promise<boolean> {
   const element = new Audio();
-  if (element.setSinkId) await element.setSinkId(id);
-  else if (id !== "") throw new DOMException("This browser cannot choose a speaker.", "NotSupportedError");
+  if (element.setSinkId) {
+    await element.setSinkId(id);
+    return true;
+  }
+  if (id !== "") throw new DOMException("This browser cannot choose a speaker.", "NotSupportedError");
+  return false;
 }

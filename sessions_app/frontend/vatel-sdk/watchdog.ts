@@ -203,7 +203,7 @@ class Alarm {
 /** Undefined: there is nothing to measure. */
 async function read(tracks: (LocalAudioTrack | RemoteTrack | undefined)[]): Promise<Reading | undefined> {
   const reports = await Promise.all(tracks.map((track) => track?.getRTCStatsReport()));
-  const reading = { received: 0, sentEnergy: 0, heardEnergy: 0, heardSeconds: 0 };
+  const reading = { received: 0, sentEnergy: Number.NaN, heardEnergy: 0, heardSeconds: 0 };
   let isAny = false;
   for (const report of reports) {
     // Safari's and Firefox's reports leave out other parts than Chromium's.
@@ -213,7 +213,7 @@ async function read(tracks: (LocalAudioTrack | RemoteTrack | undefined)[]): Prom
       if (stats.type === "inbound-rtp" || stats.type === "transport" || stats.type === "candidate-pair") {
         reading.received += packetsReceived + bytesReceived + requestsReceived + responsesReceived;
       }
-      if (stats.type === "media-source") reading.sentEnergy += Number(stats.totalAudioEnergy);
+      if (stats.type === "media-source") reading.sentEnergy = Number(stats.totalAudioEnergy);
       if (stats.type === "inbound-rtp") {
         reading.heardEnergy += Number(stats.totalAudioEnergy);
         reading.heardSeconds += Number(stats.totalSamplesDuration);

@@ -120,8 +120,7 @@ export class WebRTCSession {
    * @throws DOMException from the browser: NotFoundError, NotAllowedError, … The speaker stays the one before.
    */
   async setSpeaker(deviceId: string): Promise<void> {
-    await trySpeaker(deviceId);
-    await this.#connection?.setSpeaker(deviceId);
+    if (await trySpeaker(deviceId)) await this.#connection?.setSpeaker(deviceId);
     this.#speaker = deviceId;
   }
 
