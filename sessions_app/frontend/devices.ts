@@ -28,8 +28,8 @@ export interface DevicesOptions {
   media: Pick<MediaDevices, "enumerateDevices" | "addEventListener"> | undefined;
   storage: Storage | null;
   emit: (event: DeviceEvent) => void;
-  /** While a call runs, changes are told and no device is chosen unasked. Left out: always. */
-  isLive?: () => boolean;
+  /** While a call runs, changes are told and no device is chosen unasked. */
+  isLive: () => boolean;
   canChooseSpeaker?: boolean;
 }
 
@@ -45,7 +45,6 @@ const canSetSink = () => typeof HTMLMediaElement !== "undefined" && "setSinkId" 
 export class Devices {
   readonly #options: DevicesOptions;
   readonly #choices: Record<DeviceKind, Choice>;
-  readonly #isLive: () => boolean;
   readonly #canChooseSpeaker: boolean;
   #reading: Promise<void> | undefined;
   #isOutdated = false;
@@ -53,7 +52,6 @@ export class Devices {
 
   constructor(options: DevicesOptions) {
     this.#options = options;
-    this.#isLive = options.isLive ?? (() => true);
     this.#canChooseSpeaker = options.canChooseSpeaker ?? canSetSink();
     this.#choices = {
       microphone: new Choice("microphone", options.storage),
@@ -95,7 +93,7 @@ export class Devices {
   #chosen(what: DeviceKind): string {
     const choice = this.#choices[what];
     // Between calls, a remembered device that is back is simply used again.
-    if (!this.#isLive()) choice.recall();
+    if (!this.#options.isLive()) choice.recall();
     return choice.id;
   }
 
@@ -118,7 +116,7 @@ export class Devices {
     const choice = this.#choices[what];
     const before = choice.devices;
     choice.devices = devicesOf(what, infos);
-    if (!before || !choice.devices || !this.#isLive()) {
+    if (!before || !choice.devices || !this.#options.isLive()) {
       choice.recall();
       return;
     }

@@ -267,7 +267,12 @@ test("a browser that stops listing devices leaves the last list standing", async
 
 test("a page without media devices has nothing to choose", async () => {
   const events: DeviceEvent[] = [];
-  const devices = new Devices({ media: undefined, storage: null, emit: (event) => events.push(event) });
+  const devices = new Devices({
+    media: undefined,
+    storage: null,
+    isLive: () => false,
+    emit: (event) => events.push(event),
+  });
   await devices.refresh();
   assert.deepEqual([devices.microphone, devices.speaker], ["", ""]);
   assert.deepEqual(events, [
