@@ -259,6 +259,7 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
             ("Length", length_of(session)),
             ("End", session.get_end_reason_display()),
             ("Caller", session.user.get_username() if session.user else ""),
+            ("Consent", session.consent_version and f"version {session.consent_version}"),
             ("Session", str(session.pk)),
             ("Call on the platform", session.call_id),
         ]

@@ -16,6 +16,7 @@ from typing import Any
 from sessions_app.comparison import INTERRUPTION_MS, TOLD, Told, Verdict, match, nearest
 from sessions_app.events import ToolCall
 from sessions_app.models import SessionEvent, VoiceSession
+from sessions_app.situations import SITUATIONS
 
 BROWSER, PLATFORM = SessionEvent.Source.BROWSER, SessionEvent.Source.PLATFORM
 
@@ -31,6 +32,8 @@ SILENT = ("speech_started", "speech_stopped", "reply_audible")
 CONTEXT = (*TOLD, "interruption", NOT_IN_RECORD)
 """Events whose line depends on other events."""
 
+NOTICES = {code: situation for code, situation in SITUATIONS.items() if situation.kind == "notice"}
+
 NOTES = {
     "connected": "The caller joined",
     "session_started": "The call began",
@@ -39,15 +42,17 @@ NOTES = {
     "reconnected": "Connected again",
     "playback_allowed": "The agent's voice could be heard from here on",
     "microphone_restored": "The microphone works again",
+    "microphone_heard": "Sound came from the microphone again",
+    "connection_good": "The agent got through again",
+    "agent_heard": "The agent's sound arrived again",
+    # What was merely offered is no trouble.
+    **{code: notice.for_staff for code, notice in NOTICES.items() if notice.action == "device"},
 }
 TROUBLES = {
-    "reconnecting": "The media connection was lost; trying again",
-    "playback_blocked": "The browser held back the agent's voice until the caller's next click",
-    "microphone_lost": "The microphone was lost",
+    **{code: notice.for_staff for code, notice in NOTICES.items() if notice.action != "device"},
     "page_asleep": "The caller's page was asleep",
     "message_dropped": "A message from the agent could not be read",
     "event_lost": "An event was lost: the caller's browser had no room to keep it",
-    "call_failed": "The call failed",
     "rejected": "The site refused a report from the caller's browser",
 }
 
@@ -306,6 +311,10 @@ def _line(event: SessionEvent, calls: Mapping[str, SessionEvent]) -> Line:
         case "ended" if event.source == SessionEvent.Source.SERVER:
             reason = dict(VoiceSession.EndReason.choices).get(data["reason"], data["reason"])
             return Line(event, "note", "The site closed the call:", words=reason)
+        case "call_failed":
+            failure = SITUATIONS.get(data["code"])
+            label = f"The call failed: {failure.title}" if failure else "The call failed"
+            return Line(event, "note", label, facts=pairs(data), is_trouble=True)
         case kind if kind in TROUBLES:
             return Line(event, "note", TROUBLES[kind], facts=pairs(data), is_trouble=True)
         case kind:

@@ -190,8 +190,9 @@ def given_consent(request: HttpRequest, wishes: Mapping[str, Any]) -> str:
     version = consent_version()
     if version and wishes.get("consent") != version:
         raise RefusedError("consent_required")
-    if version:
+    if version and request.session.get("consent") != version:
         request.session["consent"] = version
+        request.session.save()  # Django itself keeps nothing when the answer is an error of the platform
     return version
 
 

@@ -17,6 +17,7 @@ CREDENTIAL = {
     "room": "call-1",
     "identity": "caller-1",
 }
+AGENTS = {"agents": [{"id": "5a1c0e5e-0000-4000-8000-000000000001", "name": "Concierge", "status": "ready"}]}
 
 
 @dataclass
@@ -29,12 +30,15 @@ class Request:
 @dataclass
 class Platform:
     """`requests`: what it was asked so far. `calls`: what it answers of each call, as (status, JSON); any
-    other is unknown then. All of it may be changed while it runs."""
+    other is unknown then. `lists`: how often it was asked for its agents, and `agents` its answer, as
+    (status, body). All of it may be changed while it runs."""
 
     status: int = 200
     body: bytes = json.dumps(CREDENTIAL).encode()
     headers: dict[str, str] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
+    agents: tuple[int, Any] = (200, AGENTS)
+    lists: int = 0
     calls: dict[str, tuple[int, Any]] = field(default_factory=dict)
     url: str = ""
 
@@ -57,6 +61,10 @@ def platform(status: int = 200, body: Any = CREDENTIAL, **headers: str) -> Itera
             self.answer(state.status, state.body)
 
         def do_GET(self) -> None:
+            if self.path == "/v1/agents":
+                state.lists += 1
+                self.answer(state.agents[0], as_bytes(state.agents[1]))
+                return
             state.requests.append(Request(self.path, dict(self.headers), None))
             known = state.calls.get(self.path.removeprefix("/v1/calls/"))
             if known is None and state.calls:

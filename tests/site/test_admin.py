@@ -19,6 +19,7 @@ from django.utils.html import strip_tags
 from sessions_app import log
 from sessions_app.events import Frame
 from sessions_app.models import Booking, SessionEvent, VoiceSession
+from sessions_app.situations import SITUATIONS
 
 from .platform import platform
 
@@ -330,6 +331,41 @@ class TranscriptTests(AdminTestCase):
             "0:00 mood_changed mood: cheerful signs: laughs",
             "0:00 The site closed the call: the page went away the site",
         ]
+
+    def test_each_situation_of_a_call_is_told_in_the_catalogues_words(self) -> None:
+        session = open_session()
+        notices = {code: each for code, each in SITUATIONS.items() if each.kind == "notice"}
+        failures = {code: each for code, each in SITUATIONS.items() if each.kind == "failure"}
+        tell(session, *((0, code, {}) for code in notices))
+        tell(session, *((0, "call_failed", {"code": code}) for code in failures))
+        tell(session, (0, "call_failed", {"code": "of_a_newer_page"}))
+        transcript = self.transcript(session)
+        assert transcript.words() == [
+            *(f"0:00 {notice.log or notice.title}" for notice in notices.values()),
+            *(f"0:00 The call failed: {failure.title} code: {code}" for code, failure in failures.items()),
+            "0:00 The call failed code: of_a_newer_page",
+        ]
+        quiet = [row["data-type"] for row in transcript.rows if "is-trouble" not in str(row["class"])]
+        assert quiet == ["microphone_offered", "speaker_offered"]
+
+    def test_end_of_a_notice_is_told(self) -> None:
+        session = open_session()
+        ends = (
+            *("microphone_restored", "microphone_heard", "playback_allowed", "reconnected"),
+            *("connection_good", "agent_heard"),
+        )
+        tell(session, *((0, end, {}) for end in ends))
+        transcript = self.transcript(session)
+        assert len(transcript.rows) == len(ends)
+        assert all("_" not in str(words) for words in transcript.words())
+        assert all("is-trouble" not in str(row["class"]) for row in transcript.rows)
+
+    def test_what_the_caller_agreed_to(self) -> None:
+        session = open_session()
+        self.assertNotContains(self.client.get(change_url(session)), "Consent")
+        VoiceSession.objects.update(consent_version="0123456789ab")
+        page = self.client.get(change_url(session))
+        self.assertContains(page, "<dt>Consent</dt> <dd>version 0123456789ab</dd>", html=False)
 
     def test_speech_marks_have_no_line_but_move_the_cursor(self) -> None:
         session = open_session()

@@ -1,6 +1,6 @@
 """What must not happen at the same time does not: also on PostgreSQL, where transactions run side by side.
 
-The race for the last place is in test_mint, that for a tool call in test_tools.
+The races for the last place are in test_admission, that for a tool call in test_tools.
 """
 
 import json

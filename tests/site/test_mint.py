@@ -2,50 +2,25 @@
 
 import json
 import logging
-import re
 import socket
-import threading
-from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import connection
-from django.test import Client, TestCase, TransactionTestCase, override_settings
-from django.utils import timezone
+from django.test import TestCase, override_settings
 
 from sessions_app import vatel
 from sessions_app.models import VoiceSession
+from sessions_app.situations import SITUATIONS
 
+from .page import Page
 from .platform import CREDENTIAL, platform
 
 AGENT = "5a1c0e5e-0000-4000-8000-000000000001"
 OTHER_AGENT = "5a1c0e5e-0000-4000-8000-000000000002"
-SENTENCES = {error.code: error.sentence for error in vatel.VatelError.__subclasses__()}
-
-
-class Page:
-    """A visitor's browser with the talk page open."""
-
-    def __init__(self) -> None:
-        self.client = Client(enforce_csrf_checks=True)
-        html = self.client.get("/").content.decode()
-        found = re.search(r'<meta name="csrf-token" content="(\w+)"', html)
-        assert found is not None
-        self.csrf = found[1]
-
-    def mint(self, body: Any = None, **extra: Any) -> Any:
-        content = body if isinstance(body, (str, bytes)) else json.dumps({} if body is None else body)
-        headers = {"X-CSRFToken": self.csrf} | extra.pop("headers", {})
-        return self.client.post(
-            "/sessions/", content, content_type="application/json", headers=headers, **extra
-        )
-
-    @property
-    def visitor(self) -> str:
-        return str(self.client.session["visitor"])
+CODES = {error.code for error in vatel.VatelError.__subclasses__()}
 
 
 class MintTests(TestCase):
@@ -59,7 +34,7 @@ class MintTests(TestCase):
     def test_credential(self) -> None:
         page = Page()
         with platform() as server:
-            response = page.mint({"agent_id": AGENT})
+            response = page.mint({"agent_id": AGENT, "consent": page.consent})
         session = VoiceSession.objects.get()
         assert response.status_code == 201
         assert response.json() == {
@@ -80,27 +55,39 @@ class MintTests(TestCase):
     def test_only_agent_need_not_be_named(self) -> None:
         with platform() as server:
             page = Page()
-            form = page.client.post("/sessions/", {}, headers={"X-CSRFToken": page.csrf})
-            assert [page.mint().status_code, form.status_code] == [201, 201]
+            form = {"consent": page.consent}
+            posted = page.client.post("/sessions/", form, headers={"X-CSRFToken": page.csrf})
+            assert [page.mint({"consent": page.consent}).status_code, posted.status_code] == [201, 201]
         assert [request.body["agent_id"] for request in server.requests] == [AGENT, AGENT]
 
-    @override_settings(VATEL_AGENTS={UUID(AGENT): "Concierge", UUID(OTHER_AGENT): "Porter"})
+    @override_settings(VATEL_AGENT_IDS=[UUID(AGENT), UUID(OTHER_AGENT)])
     def test_one_of_several_agents(self) -> None:
-        page = Page()
+        names = [{"id": AGENT, "name": "Concierge"}, {"id": OTHER_AGENT, "name": "Porter"}]
         with platform() as server:
-            form = {"agent_id": OTHER_AGENT}
+            server.agents = 200, names
+            page = Page(f"/agents/{OTHER_AGENT}/")
+            form = {"agent_id": OTHER_AGENT, "consent": page.consent}
             posted = page.client.post("/sessions/", form, headers={"X-CSRFToken": page.csrf})
             assert posted.status_code == 201
-            self.refused(page.mint(), 400, "bad_request")
-        assert [request.body["agent_id"] for request in server.requests] == [OTHER_AGENT]
+            self.refused(page.mint({"consent": page.consent}), 400, "bad_request")
+        assert [request.body for request in server.requests] == [
+            {"agent_id": OTHER_AGENT, "transport": "webrtc"}
+        ]
         assert VoiceSession.objects.get().agent_name == "Porter"
+
+    @override_settings(VATEL_AGENT_IDS=[UUID(AGENT), UUID(OTHER_AGENT)])
+    def test_agent_that_the_platform_has_no_more_is_not_called(self) -> None:
+        with platform() as server:
+            page = Page()
+            self.refused(page.mint({"agent_id": OTHER_AGENT, "consent": page.consent}), 400, "unknown_agent")
+        assert server.requests == []
 
     def test_logged_in_user_is_noted(self) -> None:
         page = Page()
         user = User.objects.create_user("ada")
         page.client.force_login(user)
         with platform():
-            assert page.mint().status_code == 201
+            assert page.start().status_code == 201
         assert VoiceSession.objects.get().user == user
 
     def test_bad_requests(self) -> None:
@@ -121,37 +108,15 @@ class MintTests(TestCase):
             {"X-CSRFToken": "a" * 64},
             {"Origin": "https://elsewhere.example"},
         ):
-            message = self.refused(page.mint(headers=headers), 403, "csrf_failed")
+            message = self.refused(page.mint({}, headers=headers), 403, "csrf_failed")
             assert "Reload" in message
         assert not VoiceSession.objects.exists()
         login = page.client.post("/admin/login/", {"username": "a", "password": "b"})
         assert (login.status_code, login.headers["Content-Type"]) == (403, "text/html; charset=utf-8")
 
-    def test_fourth_call_of_a_visitor_is_refused_until_one_is_over(self) -> None:
-        page, other = Page(), Page()
-        with platform() as server:
-            assert [page.mint().status_code for _ in range(3)] == [201] * 3
-            self.refused(page.mint(), 429, "too_many_calls")
-            assert other.mint().status_code == 201
-            ended, unheard = VoiceSession.objects.filter(visitor=page.visitor)[:2]
-            ended.mark_ended("hang_up", timezone.now())
-            assert page.mint().status_code == 201
-            self.refused(page.mint(), 429, "too_many_calls")
-            unheard.last_seen_at = timezone.now() - timedelta(seconds=91)
-            unheard.save()
-            assert page.mint().status_code == 201
-        assert len(server.requests) == 6
-
-    @override_settings(MAX_CALLS=2)
-    def test_site_takes_no_more_calls_than_it_may(self) -> None:
-        with platform():
-            assert [Page().mint().status_code for _ in range(2)] == [201, 201]
-            self.refused(Page().mint(), 429, "too_many_calls")
-        assert VoiceSession.objects.count() == 2
-
     def failed_mint(self, status: int, code: str) -> None:
         """The visitor gets the sentence for the code, the call is on record as failed, and takes no place."""
-        assert self.refused(Page().mint(), status, code) == SENTENCES[code]
+        assert self.refused(Page().start(), status, code) == SITUATIONS[code].sentence
         session = VoiceSession.objects.latest("created_at")
         assert (session.state, session.end_reason, session.room) == ("ended", "failed", "")
         assert [(event.source, event.type, event.data) for event in session.events.all()] == [
@@ -175,8 +140,12 @@ class MintTests(TestCase):
             self.failed_mint(502, "platform_agent_unknown")
 
     def test_platform_is_busy(self) -> None:
-        with platform(503, b"WebRTC is not configured"):
+        with platform(503, {"error": "all lines are busy; try again when a call has ended"}):
             self.failed_mint(503, "platform_busy")
+
+    def test_platform_is_not_set_up_for_browsers(self) -> None:
+        with platform(503, b"WebRTC is not configured"):
+            self.failed_mint(502, "platform_not_configured")
 
     def test_platform_fails(self) -> None:
         for status in (500, 502, 302, 429):
@@ -210,22 +179,24 @@ class MintTests(TestCase):
 
 
 @pytest.mark.django_db
+@override_settings(MAX_STARTS_PER_ADDRESS=100, MAX_CALLS_PER_ADDRESS=100)
 def test_operator_learns_the_cause_and_nobody_the_secrets(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     key = settings.VATEL_API_KEY
     echo = {"error": f"bad key {key} and token eyJhbGciOi.eyJzdWIi.c2lnbmF0dXJl"}
     answers: list[tuple[int, Any]] = [(status, echo) for status in (400, 401, 403, 404, 500, 503)]
+    answers += [(503, {"error": f"{echo['error']} is not enabled"})]
     answers += [(200, CREDENTIAL), (200, CREDENTIAL | {"url": "wss://media.elsewhere.example"})]
     answers += [(200, CREDENTIAL | {"room": 5}), (200, b"not JSON " + json.dumps(CREDENTIAL).encode())]
     answers += [(200, CREDENTIAL | {"webrtc_token": None})]
     told = ""
     for status, body in answers:
         with platform(status, body):
-            response = Page().mint()
+            response = Page().start()
             if response.status_code != 201:
                 told += response.content.decode()
     with override_settings(VATEL_BASE_URL="http://127.0.0.1:9"):
-        told += Page().mint().content.decode()
+        told += Page().start().content.decode()
     for text in (told, caplog.text):
         for secret in (key, CREDENTIAL["token"], CREDENTIAL["webrtc_token"], "eyJhbGciOi"):
             assert secret not in text
@@ -234,35 +205,7 @@ def test_operator_learns_the_cause_and_nobody_the_secrets(caplog: pytest.LogCapt
         for record in caplog.records
         if record.name == "sessions_app.views"
     }
-    assert set(lines) == set(SENTENCES) - {"platform_timeout"}
+    assert set(lines) == CODES - {"platform_timeout"}
     assert "VATEL_MEDIA_ORIGINS" in lines["platform_media_origin"].getMessage()
     assert lines["platform_key_refused"].levelname == "ERROR"
     assert lines["platform_busy"].levelname == "WARNING"
-
-
-def test_page_has_a_title_for_every_code() -> None:
-    page = (settings.BASE_DIR / "sessions_app/frontend/call-failures.ts").read_text()
-    known = set(re.findall(r"^  (\w+):", page, re.MULTILINE))
-    assert set(SENTENCES) | {"bad_request", "unknown_agent", "csrf_failed", "too_many_calls"} <= known
-
-
-class LastPlaceTests(TransactionTestCase):
-    @override_settings(MAX_CALLS=1)
-    def test_two_clicks_at_once_cannot_both_take_the_last_place(self) -> None:
-        pages = [Page() for _ in range(4)]
-        statuses: list[int] = []
-        start = threading.Barrier(len(pages))
-
-        def click(page: Page) -> None:
-            start.wait()
-            statuses.append(page.mint().status_code)
-            connection.close()
-
-        with platform() as server:
-            threads = [threading.Thread(target=click, args=(page,)) for page in pages]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        assert sorted(statuses) == [201, 429, 429, 429]
-        assert len(server.requests) == VoiceSession.objects.count() == 1

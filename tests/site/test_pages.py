@@ -5,6 +5,8 @@ import re
 from django.db import OperationalError, connection
 from django.test import Client, TestCase, override_settings
 
+from .platform import platform
+
 
 def directives(header: str) -> dict[str, str]:
     return dict(part.strip().split(" ", 1) for part in header.split(";"))
@@ -12,9 +14,10 @@ def directives(header: str) -> dict[str, str]:
 
 class PageTests(TestCase):
     def test_talk_page_names_the_agent_and_remembers_the_visitor(self) -> None:
-        first = self.client.get("/")
-        visitor = self.client.session["visitor"]
-        second = self.client.get("/")
+        with platform():
+            first = self.client.get("/")
+            visitor = self.client.session["visitor"]
+            second = self.client.get("/")
         assert (first.status_code, second.status_code) == (200, 200)
         assert "Concierge" in first.content.decode()
         assert re.fullmatch(r"[0-9a-f]{32}", visitor)
@@ -41,9 +44,10 @@ class PageTests(TestCase):
         }
 
     def test_headers_of_every_answer(self) -> None:
-        for path in ("/", "/healthz", "/admin/login/", "/nowhere", "/sessions/"):
+        for path in ("/", "/login/", "/healthz", "/admin/login/", "/nowhere", "/sessions/"):
             headers = self.client.get(path).headers
             assert "microphone=(self)" in headers["Permissions-Policy"]
+            assert "speaker-selection=(self)" in headers["Permissions-Policy"]
             assert "camera=()" in headers["Permissions-Policy"]
             assert headers["X-Frame-Options"] == "DENY"
             assert headers["X-Content-Type-Options"] == "nosniff"
@@ -52,8 +56,9 @@ class PageTests(TestCase):
             assert "'unsafe" not in headers["Content-Security-Policy"]
 
     def test_no_inline_script_or_style(self) -> None:
-        html = self.client.get("/").content.decode()
-        assert not re.search(r"<script(?![^>]*\bsrc=)[^>]*>|<style|\sstyle=|\son\w+=", html)
+        for path in ("/", "/login/"):
+            html = self.client.get(path).content.decode()
+            assert not re.search(r"<script(?![^>]*\bsrc=)[^>]*>|<style|\sstyle=|\son\w+=", html)
 
     @override_settings(DEBUG=True)
     def test_debug_pages_can_be_read(self) -> None:

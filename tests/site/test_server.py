@@ -35,7 +35,7 @@ def listener() -> Iterator[socket.socket]:
 @pytest.fixture(scope="module")
 def home(listener: socket.socket, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     platform = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    site = start_server(tmp_path_factory.mktemp("site"), VATEL_BASE_URL=platform, MAX_CALLS="1000")
+    site = start_server(tmp_path_factory.mktemp("site"), VATEL_BASE_URL=platform, CONSENT="0")
     yield site
     site.stop()
 
@@ -320,7 +320,7 @@ def test_reader_that_stalls_is_cut(site: Site, misbehaving: subprocess.Popen[str
 
 def refusal(*words: str, **env: str) -> str:
     """What the server says when it cannot start."""
-    base = {"PATH": os.environ["PATH"], "DEBUG": "1", "VATEL_AGENTS": os.environ["VATEL_AGENTS"]}
+    base = {"PATH": os.environ["PATH"], "DEBUG": "1", "VATEL_AGENT_IDS": os.environ["VATEL_AGENT_IDS"]}
     command = [sys.executable, "-m", "voicedemo.server", *words]
     done = subprocess.run(
         command,
@@ -349,5 +349,5 @@ def test_bad_descriptor_is_a_sentence() -> None:
 
 
 def test_bad_setting_is_a_sentence(tmp_path: Path) -> None:
-    said = refusal("-p", "0", VATEL_AGENTS="Concierge")
-    assert re.fullmatch(r"voicedemo: VATEL_AGENTS holds 'Concierge'.*\n", said)
+    said = refusal("-p", "0", VATEL_AGENT_IDS="Concierge")
+    assert re.fullmatch(r"voicedemo: VATEL_AGENT_IDS holds 'Concierge'.*\n", said)

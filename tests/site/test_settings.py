@@ -17,7 +17,16 @@ SITE = {
     "SECRET_KEY": "k" * 25 + "0123456789abcdefghijklmnopqrstuvwxyz",
     "ALLOWED_HOSTS": "talk.example.com",
     "VATEL_API_KEY": "an-api-key",
-    "VATEL_AGENTS": "5a1c0e5e-0000-4000-8000-000000000001=Concierge",
+    "VATEL_AGENT_IDS": "5a1c0e5e-0000-4000-8000-000000000001",
+}
+
+CAPS = {
+    "MAX_CALLS": 20,
+    "MAX_CALLS_PER_VISITOR": 2,
+    "MAX_CALLS_PER_ADDRESS": 10,
+    "MAX_STARTS": 600,
+    "MAX_STARTS_PER_VISITOR": 30,
+    "MAX_STARTS_PER_ADDRESS": 120,
 }
 
 # One process for all of them: it loads the settings once for each environment, and tells what they say.
@@ -69,11 +78,13 @@ WRONG: list[tuple[dict[str, str | None], str]] = [
     ({"ALLOWED_HOSTS": None}, "ALLOWED_HOSTS is not set"),
     ({"VATEL_API_KEY": None}, "VATEL_API_KEY is not set"),
     ({"VATEL_API_KEY": "two words"}, "VATEL_API_KEY must be printable ASCII"),
-    ({"VATEL_AGENTS": None}, "VATEL_AGENTS is not set"),
-    ({"VATEL_AGENTS": ","}, "VATEL_AGENTS names no agent"),
-    ({"VATEL_AGENTS": "Concierge"}, "VATEL_AGENTS holds 'Concierge', which is not UUID=Name"),
-    ({"VATEL_AGENTS": SITE["VATEL_AGENTS"] + ",7=Porter"}, "VATEL_AGENTS holds '7=Porter'"),
-    ({"VATEL_AGENTS": "5a1c0e5e-0000-4000-8000-000000000001="}, "which is not UUID=Name"),
+    ({"VATEL_AGENT_IDS": None}, "VATEL_AGENT_IDS is not set"),
+    ({"VATEL_AGENT_IDS": ","}, "VATEL_AGENT_IDS names no agent"),
+    ({"VATEL_AGENT_IDS": "Concierge"}, "VATEL_AGENT_IDS holds 'Concierge', which is not a UUID"),
+    ({"VATEL_AGENT_IDS": SITE["VATEL_AGENT_IDS"] + "=Concierge"}, "names come from the platform"),
+    ({"VATEL_AGENT_IDS": SITE["VATEL_AGENT_IDS"] + ",7"}, "VATEL_AGENT_IDS holds '7'"),
+    ({"CALL_ACCESS": "private"}, "CALL_ACCESS must be public or login, not 'private'"),
+    ({"CONSENT": "no"}, "CONSENT must be 0 or 1, not 'no'"),
     ({"DEBUG": "yes"}, "DEBUG must be 0 or 1, not 'yes'"),
     ({"HTTPS": "on"}, "HTTPS must be 0 or 1, not 'on'"),
     ({"TRUST_PROXY": "2"}, "TRUST_PROXY must be 0 or 1, not '2'"),
@@ -98,8 +109,11 @@ WRONG: list[tuple[dict[str, str | None], str]] = [
     ({"VATEL_MEDIA_ORIGINS": "wss://sip.vatel.ai/rtc"}, "VATEL_MEDIA_ORIGINS holds"),
     ({"VATEL_MEDIA_ORIGINS": "wss://a; script-src *"}, "VATEL_MEDIA_ORIGINS holds"),
     ({"VATEL_MEDIA_ORIGINS": "wss://a:99999"}, "VATEL_MEDIA_ORIGINS holds"),
-    ({"MAX_CALLS": "many"}, "MAX_CALLS must be a number from 1, not 'many'"),
-    ({"MAX_CALLS": "0"}, "MAX_CALLS must be a number from 1, not '0'"),
+    *(
+        ({cap: wrong}, f"{cap} must be a number from 1 to 999999, not '{wrong}'; for example {cap}={default}")
+        for cap, default in CAPS.items()
+        for wrong in ("many", "0", "-1", "1000000")
+    ),
 ]
 
 
@@ -138,6 +152,8 @@ def test_what_is_left_out_is_safe(tmp_path: Path) -> None:
         "'ws://127.0.0.1:7880', 'http://127.0.0.1:7880', 'wss://[::1]', 'https://[::1]'"
         in local["SECURE_CSP"]
     )
+    assert {cap: int(site[cap]) for cap in CAPS} == CAPS
+    assert (site["CALL_ACCESS"], site["CONSENT"]) == ("'public'", "True")
     assert "SECURE_PROXY_SSL_HEADER" not in site
     assert "SECURE_PROXY_SSL_HEADER" in local
     assert "Manifest" in site["STORAGES"]
@@ -148,6 +164,12 @@ def test_relative_database_path_counts_from_the_projects_folder(tmp_path: Path) 
     path = ROOT / "build" / "here.sqlite3"
     (given,) = load([environment(tmp_path, DATABASE_PATH="build/here.sqlite3")], cwd=tmp_path)
     assert repr(str(path)) in given["DATABASES"]
+
+
+def test_agents_are_offered_once_and_in_their_order(tmp_path: Path) -> None:
+    ids = [f"5a1c0e5e-0000-4000-8000-00000000000{n}" for n in (2, 1, 2)]
+    (given,) = load([environment(tmp_path, VATEL_AGENT_IDS=f"{ids[0]}, {ids[1].upper()},{ids[2]},")])
+    assert given["VATEL_AGENT_IDS"] == f"[UUID('{ids[0]}'), UUID('{ids[1]}')]"
 
 
 def test_postgresql_is_used_where_it_is_named(tmp_path: Path) -> None:
@@ -198,9 +220,9 @@ def test_deployment_check_is_clean(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [["check"], ["sweep"]])
 def test_manage_says_the_sentence(tmp_path: Path, words: list[str]) -> None:
-    done = manage(tmp_path, *words, VATEL_AGENTS="Concierge")
+    done = manage(tmp_path, *words, VATEL_AGENT_IDS="Concierge")
     assert done.returncode == 1
-    assert re.fullmatch(r"manage.py: VATEL_AGENTS holds 'Concierge'.*\n", done.stderr)
+    assert re.fullmatch(r"manage.py: VATEL_AGENT_IDS holds 'Concierge'.*\n", done.stderr)
 
 
 def test_server_says_the_sentence(tmp_path: Path) -> None:

@@ -260,16 +260,38 @@ def test_key_that_no_header_can_hold_is_not_told() -> None:
     assert server.requests == []
 
 
-def test_every_error_has_a_code_and_a_sentence_of_its_own() -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        "WebRTC is not configured on this stack",
+        "the webrtc transport isn't enabled",
+        "LiveKit has NOT been set up",
+        "media: unconfigured",
+    ],
+)
+def test_platform_that_is_not_set_up_is_told_from_one_that_is_busy(text: str) -> None:
+    for content in ({"json": {"error": text}}, {"text": text}):
+        with pytest.raises(vatel.VatelNotConfiguredError, match="answered 503"):
+            answering(503, **content).generate_session_token(AGENT)
+    with pytest.raises(vatel.VatelBusyError):
+        answering(503, text=text).get_call("call-77")  # which has nothing to do with browsers
+
+
+def test_agents_are_asked_for_with_the_key_and_their_list_may_be_long() -> None:
+    agents = [{"id": str(AGENT), "prompt": "x" * 900_000}]
+    with platform() as server:
+        server.agents = 200, agents
+        assert VatelClient(server.url, KEY).list_agents() == agents
+        server.agents = 401, {"error": "unknown key"}
+        with pytest.raises(vatel.VatelKeyRefusedError):
+            VatelClient(server.url, KEY).list_agents()
+    with pytest.raises(vatel.VatelBadAnswerError, match="over 1048576 bytes"):
+        answering(200, json=agents * 2).list_agents()
+
+
+def test_every_error_has_a_code_of_its_own() -> None:
     errors = vatel.VatelError.__subclasses__()
-    assert (
-        len({error.code for error in errors})
-        == len({error.sentence for error in errors})
-        == len(errors)
-        == 11
-    )
-    for error in errors:
-        assert error.sentence.endswith(".")
+    assert len({error.code for error in errors}) == len(errors) == 12
 
 
 @pytest.mark.parametrize(
