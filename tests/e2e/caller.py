@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
@@ -94,11 +95,11 @@ class Caller:
         assert session, "the page shows no call"
         return session
 
-    def open(self) -> Caller:
+    def open(self) -> Self:
         self.page.goto(self.url)
         return self
 
-    def start(self) -> Caller:
+    def start(self) -> Self:
         self.start_button.click()
         return self
 
@@ -112,7 +113,7 @@ class Caller:
         assert code, "the page shows no failure"
         return self.page.get_by_role("button", name=BUTTONS[SITUATIONS[code]["action"]], exact=True)
 
-    def expect_failure(self, code: str, sentence: str | None = None) -> None:
+    def expect_failure(self, code: str, sentence: str | re.Pattern[str] = "") -> None:
         """Wait for the end of a call by this situation: said in its words, or in the site's own sentence."""
         situation = SITUATIONS[code]
         assert situation["kind"] == "failure"
@@ -141,6 +142,12 @@ class Caller:
         expect(self.alert).to_be_hidden()
         self.expect_plain()
 
+    def notice_button(self, code: str) -> Locator:
+        return self.notice.get_by_role("button", name=BUTTONS[SITUATIONS[code]["action"]], exact=True)
+
+    def expect_no_notice_of(self, code: str) -> None:
+        expect(self.main).not_to_have_attribute("data-situation", code, timeout=PATIENCE_MS)
+
     def expect_no_notice(self, timeout_ms: float = PATIENCE_MS) -> None:
         expect(self.main).to_have_attribute("data-situation", "", timeout=timeout_ms)
         expect(self.notice).to_be_hidden()
@@ -149,7 +156,7 @@ class Caller:
         """Nothing on the page is for programmers only."""
         expect(self.page.locator("body")).not_to_contain_text(RAW, use_inner_text=True)
 
-    def call(self) -> Caller:
+    def call(self) -> Self:
         """Open the page, start a call and wait until the greeting has been spoken to its end."""
         self.open().start()
         self.expect_state("live")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Self
+
 from playwright.sync_api import Browser, Page
 
 from tests.e2e import provoke
@@ -28,7 +31,7 @@ class LineCaller(Caller):
     def agent(self) -> Agent:
         return self.line.agent
 
-    def call(self) -> LineCaller:
+    def call(self) -> Self:
         """Open the page, start a call and wait until it is live and the agent has greeted."""
         self.open().start()
         self.expect_live()
@@ -38,17 +41,17 @@ class LineCaller(Caller):
         self.expect_state("live")
         self.expect_turns("agent", 1)
 
-    def expect_call_failed(self, code: str, sentence: str | None = None, *, is_logged: bool = True) -> None:
+    def expect_call_failed(
+        self, code: str, sentence: str | re.Pattern[str] = "", *, is_logged: bool = True
+    ) -> None:
         """The failure is said in full, nothing is left open, and the log knows of it.
 
-        is_logged: whether the site had opened a call by then.
+        is_logged: whether the page had a call of the site's by then.
         """
         self.expect_failure(code, sentence)
         self.expect_nothing_open()
         if is_logged:
             self.expect_logged("call_failed", code=code)
-        else:
-            assert self.line.minted == 0
 
     def expect_nothing_open(self) -> None:
         """Nobody of this line's callers is in a room, and the page holds no microphone and no connection."""
@@ -131,7 +134,8 @@ class Lines:
             browser or self.browser,
             voice=False,
             ears=False,
-            script=";\n".join([provoke.WITNESS, *scripts]),
+            # The blank page before the first one has no devices.
+            script=";\n".join([provoke.WITNESS, "if (navigator.mediaDevices) {", *scripts, "}"]),
             **options,
         )
         if is_granted:

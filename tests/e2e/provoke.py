@@ -106,6 +106,32 @@ SILENT_MICROPHONE = """(() => {
   window.unmuteMicrophone = () => { gain.gain.value = 0.5; };
 })()"""
 
+MICROPHONE_TO_PLUG_IN = """(() => {
+  const media = navigator.mediaDevices, open = media.getUserMedia.bind(media);
+  window.plugIn = () => {
+    media.getUserMedia = async () => {
+      const context = new AudioContext();
+      const end = context.createMediaStreamDestination();
+      const source = context.createOscillator();
+      source.connect(end);
+      source.start();
+      await context.resume();
+      witness.tracks.push(...end.stream.getAudioTracks());
+      return end.stream;
+    };
+  };
+})()"""
+"""For a browser without devices: until `plugIn()` it finds none by itself, then there is one that sounds."""
+
+HARDWARE_SWITCH = """(() => {
+  window.switchMicrophone = (isOn) => {
+    const track = witness.tracks.at(-1);
+    Object.defineProperty(track, "muted", { configurable: true, get: () => !isOn });
+    track.dispatchEvent(new Event(isOn ? "unmute" : "mute"));
+  };
+})()"""
+"""What a page is told of a switch on the headset; headless browsers have none."""
+
 DEVICES = """(() => {
   const media = navigator.mediaDevices, open = media.getUserMedia.bind(media);
   const device = (kind, deviceId, label) => ({ kind, deviceId, label, groupId: "" });

@@ -9,6 +9,7 @@ import asyncio
 import json
 import threading
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -164,6 +165,7 @@ class StandIn:
         self._gates = [Gate(self._loop) for _ in range(GATES)]
         self._free_gates = list(self._gates)
         self._servers: list[asyncio.Server] = []
+        self._stopping = asyncio.Event()
 
     def start(self) -> None:
         self._thread.start()
@@ -245,6 +247,7 @@ class StandIn:
         self._servers = [await gate.serve() for gate in self._gates]
 
     async def _close(self) -> None:
+        self._stopping.set()
         await self._runner.cleanup()
         for server in self._servers:
             server.close()
@@ -259,8 +262,9 @@ class StandIn:
         agent_id = (await request.json())["agent_id"]
         line = next(line for line in self._lines if line.agent_id == agent_id)
         answer = line.answers.pop(0) if len(line.answers) > 1 else line.answers[0]
-        await asyncio.sleep(answer.after_s)
-        if answer.is_hung_up:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), answer.after_s)
+        if answer.is_hung_up or self._stopping.is_set():
             assert request.transport
             request.transport.abort()
         if answer.status != 200 or answer.body is not None:

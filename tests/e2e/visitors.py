@@ -91,7 +91,7 @@ class Visitors:
         folder = RESULTS / re.sub(r"[^\w-]+", "_", self._name)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
-        (folder / "console.txt").write_text("\n".join(self.watch.lines))
+        (folder / "console.txt").write_text("\n".join([*self.watch.lines, "", *self.watch.errors]))
         for number, server in enumerate(self._started):
             shutil.copy(server.log, folder / f"{number}-{server.log.name}")
         for i, context in enumerate(self._contexts):
