@@ -25,6 +25,7 @@ from livekit.agents import (
     llm,
     stt,
     tts,
+    utils,
 )
 from livekit.agents.voice import (
     SpeechCreatedEvent,
@@ -37,6 +38,7 @@ from livekit.agents.voice.agent_session import SessionConnectOptions
 
 from sandbox.calls import CallStore
 from sandbox.concierge import Concierge
+from sandbox.loudspeaker import Loudspeaker
 from sandbox.speech import HEARING_RATE, HibariTTS, Models, MoonshineSTT, voice_activity
 from sandbox.tools import ToolSpec
 from sandbox.turns import AgentTurns, CallerTurns
@@ -132,8 +134,7 @@ class Conversation:
             self._room.on("participant_connected", self._on_participant_came)
             self._room.on("disconnected", self._on_room_gone)
             await self._job.connect()
-            if await self._caller_comes(join_timeout_s):
-                await self._talk()
+            await self._talk(join_timeout_s)
         except Exception:
             _log.exception("call %s failed", self._id)
             self._end("agent_failed")
@@ -162,8 +163,9 @@ class Conversation:
         self._end("nobody_joined")
         return False
 
-    async def _talk(self) -> None:
-        self._calls.set_status(self._id, "started")
+    async def _talk(self, join_timeout_s: float) -> None:
+        """All is ready, the voice in the room and the greeting made, before the caller comes: they hear it as
+        soon as they are connected."""
         add_entry = partial(self._calls.add_entry, self._id)
         self._wire = wire = Wire(self._room)
         wire.send("session_started", id=self._id)
@@ -208,6 +210,11 @@ class Conversation:
         session.on("conversation_item_added", partial(_on_item, agent, rules))
         session.on("error", self._on_error)
         session.on("close", self._on_close)
+        speaker = Loudspeaker(self._room)
+        speaker.subscribed.add_done_callback(self._on_heard)
+        session.output.audio = speaker
+        publishing = asyncio.create_task(speaker.start())
+        publishing.add_done_callback(self._on_published)
         try:
             await session.start(
                 Agent(instructions=instructions(request.prompt, request.variables), tools=tools),
@@ -217,6 +224,7 @@ class Conversation:
                 room_options=room_io.RoomOptions(
                     participant_identity=request.identity,
                     text_input=False,
+                    audio_output=False,  # the loudspeaker is in its place
                     audio_input=room_io.AudioInputOptions(
                         sample_rate=HEARING_RATE, frame_size_ms=20, auto_gain_control=False
                     ),
@@ -224,13 +232,17 @@ class Conversation:
                     close_on_disconnect=False,  # we know better when a caller has left for good
                 ),
             )
-            self._calls.set_status(self._id, "in_progress")
-            session.say(concierge.greeting())
+            self._greeting = session.say(concierge.greeting())
+            if await self._caller_comes(join_timeout_s):
+                self._calls.set_status(self._id, "in_progress")
+                wire.open()
             if await self._over == "agent_ended":
                 await asyncio.sleep(_LAST_WORDS_S)
         finally:
             wire.give_up()  # the session closes only when no tool is out
             await session.aclose()
+            await utils.aio.cancel_and_wait(publishing)
+            await speaker.aclose()
             await wits.aclose()
             if self._over.done() and self._over.result() in ("agent_ended", "sandbox_stopped"):
                 wire.send("session_ended")
@@ -265,14 +277,25 @@ class Conversation:
         # LiveKit closes a room in which only agents are left.
         self._end("caller_left" if self._caller_away else "agent_failed")
 
+    def _on_published(self, publishing: asyncio.Task[None]) -> None:
+        if not publishing.cancelled() and (problem := publishing.exception()):
+            _log.error("call %s: the agent's voice is not in the room: %s", self._id, problem)
+            self._end("agent_failed")
+
+    def _on_heard(self, subscribed: asyncio.Future[None]) -> None:
+        # The media may be connected before the room says that the caller is there.
+        if not subscribed.cancelled():
+            self._calls.set_status(self._id, "in_progress")
+
     def _on_user_state(self, nudge: Callable[[], str], event: UserStateChangedEvent) -> None:
         if event.new_state != "away" or self._over.done():
             return
-        self._nudges += 1
-        if self._nudges > _NUDGES:
-            self._leave_after(self._session.say(HANGING_UP))
-        else:
-            self._session.say(nudge())
+        if self._greeting.done():
+            self._nudges += 1
+            if self._nudges > _NUDGES:
+                self._leave_after(self._session.say(HANGING_UP))
+            else:
+                self._session.say(nudge())
         self._session.reset_away_timer()  # else there is no second time
 
     def _on_words(self, event: UserInputTranscribedEvent) -> None:

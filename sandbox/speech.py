@@ -185,16 +185,23 @@ class _MoonshineStream(stt.RecognizeStream):
 
     async def _run(self) -> None:
         activity = voice_activity().stream()
-        tasks = [asyncio.create_task(self._feed(activity)), asyncio.create_task(self._hear(activity))]
-        with self._recogniser.listening():
+        with contextlib.ExitStack() as listening:
+            tasks = [
+                asyncio.create_task(self._feed(activity, listening)),
+                asyncio.create_task(self._hear(activity)),
+            ]
             try:
                 await asyncio.gather(*tasks)
             finally:
                 await utils.aio.cancel_and_wait(*tasks)
                 await activity.aclose()
 
-    async def _feed(self, activity: vad.VADStream) -> None:
+    async def _feed(self, activity: vad.VADStream, listening: contextlib.ExitStack) -> None:
+        is_heard = False
         async for frame in self._input_ch:
+            if not is_heard:  # until then the caller is only expected
+                is_heard = True
+                listening.enter_context(self._recogniser.listening())
             if isinstance(frame, rtc.AudioFrame):
                 activity.push_frame(frame)
             else:

@@ -19,7 +19,7 @@ class NoAnswerError(Exception):
 
 
 class Wire:
-    """Lives on the event loop of its call. To be made when the caller is there: earlier messages are lost."""
+    """Lives on the event loop of its call. Messages wait for `open`: earlier ones would reach nobody."""
 
     def __init__(self, room: rtc.Room) -> None:
         self._room = room
@@ -27,8 +27,13 @@ class Wire:
         self._answers: dict[str, asyncio.Future[str]] = {}
         self._readers: set[asyncio.Task[None]] = set()
         self._given_up = False
+        self._open = asyncio.Event()
         self._pump = asyncio.create_task(self._send_all())
         room.register_text_stream_handler(TOPIC, self._on_stream)
+
+    def open(self) -> None:
+        """Send what is in the queue, and what will be put there: the caller is there."""
+        self._open.set()
 
     def send(self, kind: str, **data: Any) -> None:
         """Put a message into the queue."""
@@ -60,7 +65,8 @@ class Wire:
     async def close(self, timeout_s: float = 1.0) -> None:
         """Wait until everything in the queue is sent, at most `timeout_s`, and stop."""
         try:
-            await asyncio.wait_for(self._queue.join(), timeout_s)
+            if self._open.is_set():
+                await asyncio.wait_for(self._queue.join(), timeout_s)
         except TimeoutError:
             _log.warning("%s: %d messages were not sent", self._room.name, self._queue.qsize())
         self._room.unregister_text_stream_handler(TOPIC)
@@ -68,6 +74,7 @@ class Wire:
             task.cancel()
 
     async def _send_all(self) -> None:
+        await self._open.wait()
         while True:
             message = await self._queue.get()
             try:

@@ -218,6 +218,20 @@ class Line:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(60)
 
     @property
+    def url(self) -> str:
+        return self._livekit.url
+
+    def wait_for_voice(self, call_id: str) -> None:
+        """Return when somebody, so the agent, can be heard in the call's room."""
+        self.wait_until(lambda: self._do(self._voices(f"call-{call_id}")))
+
+    async def _voices(self, room: str) -> int:
+        http = self.url.replace("ws", "http", 1)
+        async with api.LiveKitAPI(http, self._key, self._secret) as livekit:
+            there = await livekit.room.list_participants(api.ListParticipantsRequest(room=room))
+        return sum(len(participant.tracks) for participant in there.participants)
+
+    @property
     def livekit_pid(self) -> int:
         pid = self._livekit.pid
         assert pid is not None
@@ -247,7 +261,7 @@ class Line:
         """A caller in a new call, and the call's id; leaves at the end."""
         call_id, token = await asyncio.to_thread(self.mint, **request)
         caller = Caller(tools or {})
-        await caller.join(self._livekit.url, token)
+        await caller.join(self.url, token)
         try:
             yield caller, call_id
         finally:

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from livekit import rtc
 
 from sandbox import conversation
 from sandbox.agent import DispatchError, VoiceAgent
 from sandbox.calls import CallRecord, CallStore
-from sandbox.speech import Recogniser
+from sandbox.loudspeaker import Loudspeaker
+from sandbox.speech import VOICE_RATE, Recogniser
 from sandbox.wits import HANGING_UP, STILL_THERE, WAIT
+from tests.e2e.ear import likeness
 from tests.sandbox.caller import Caller, Line, final, line
 
 WEATHER = '{"city": "Paris", "condition": "sunny", "temperature_c": 21, "demo_data": true}'
@@ -48,12 +51,17 @@ def captioned(caller: Caller) -> list[tuple[str, str, str]]:
     return turns
 
 
+def transcribe(caller: Caller) -> str:
+    """What has been heard of the agent, in small letters."""
+    return Recogniser().transcribe(np.concatenate(caller.heard)).lower()
+
+
 def test_a_whole_call(phone: Line) -> None:
     async def call() -> tuple[Caller, CallRecord]:
         async with phone.call({"get_weather": WEATHER}, variables={"name": "Ada"}) as (caller, call_id):
             greeting = await caller.message("response_text", final("hello, ada"))
-            words = await asyncio.to_thread(Recogniser().transcribe, np.concatenate(caller.heard))
-            assert "concierge" in words.lower()
+            words = await asyncio.to_thread(transcribe, caller)
+            assert "concierge" in words
             assert words.count(" ") == pytest.approx(greeting["data"]["text"].count(" "), abs=4)
 
             asked = await caller.ask("weather", "tool_call")
@@ -98,6 +106,46 @@ def test_a_whole_call(phone: Line) -> None:
     assert json.loads(tool["arguments"]) == {"city": "Paris"}
     assert tool["output"] == WEATHER
     assert tool["startedAt"] <= tool["endedAt"]
+
+
+def test_the_voice_is_there_before_the_caller_who_misses_no_word(phone: Line) -> None:
+    message = "Welcome to the old harbour. Your table by the window is ready, and so is the soup of the day."
+
+    async def call() -> None:
+        call_id, token = await asyncio.to_thread(phone.mint, first_message=message)
+        await asyncio.to_thread(phone.wait_for_voice, call_id)
+        caller = Caller({})
+        await caller.join(phone.url, token)
+        try:
+            words = await caller.message("response_text", lambda data: data["text"].count(" ") > 8)
+            heard = await asyncio.to_thread(transcribe, caller)
+            # In step with the voice; the last word may be half heard.
+            assert heard.count(" ") == pytest.approx(words["data"]["text"].count(" "), abs=3)
+            await caller.message("response_text", final("soup of the day"))
+            heard = await asyncio.to_thread(transcribe, caller)
+            assert heard.startswith("wel")
+            assert likeness(message.replace("harbour", "harbor"), heard) > 0.8
+        finally:
+            await caller.leave()
+
+    asyncio.run(call())
+
+
+def test_a_cut_before_the_voice_can_be_heard_silences_no_later_word() -> None:
+    async def capture() -> int:
+        speaker = Loudspeaker(rtc.Room())
+        frame = rtc.AudioFrame.create(VOICE_RATE, 1, VOICE_RATE // 10)
+        cut = asyncio.create_task(speaker.capture_frame(frame))
+        await asyncio.sleep(0)
+        cut.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cut
+        speaker.subscribed.set_result(None)
+        await speaker.capture_frame(frame)
+        await speaker.aclose()
+        return speaker.captured_playout_segments
+
+    assert asyncio.run(capture()) == 1
 
 
 def test_the_caller_cuts_in(phone: Line) -> None:
@@ -201,6 +249,16 @@ def test_a_caller_who_says_nothing(phone: Line, monkeypatch: pytest.MonkeyPatch)
 
 def test_nobody_comes(phone: Line) -> None:
     call_id, _ = phone.mint()
+
+    async def another_call() -> Caller:
+        async with phone.call(first_message="Yes?") as (caller, _):
+            await caller.message("response_text", final("yes?"))
+            await caller.ask("table", "response_text", final("people"))
+            return caller
+
+    # Nor does the line on which nobody speaks cost another caller the words in mid-sentence.
+    another = asyncio.run(another_call())
+    assert any(m["type"] == "input_audio_transcript" and not m["data"]["is_final"] for m in another.messages)
     record = asyncio.run(phone.record(call_id))
     assert record["termination_reason"] == "nobody_joined"
     assert record["transcript"]["entries"] == []
