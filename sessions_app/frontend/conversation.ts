@@ -81,6 +81,7 @@ export class Conversation {
     });
     this.#keys.setPushToTalk(this.#settings.pushToTalk);
     this.#page.showDisplay({ captionSize: this.#settings.captionSize });
+    void this.#devices.refresh(); // the id of a remembered device may have changed since the last visit
     this.#listen();
     if (!isSecureContext) this.#page.showState({ name: "failed", code: "insecure_origin" });
     void this.#tellOfLeftCall();

@@ -81,8 +81,10 @@ function find(selector: string): HTMLElement {
 
 start.addEventListener("click", begin);
 hangUp.addEventListener("click", giveUp);
-for (const sign of ["pointerenter", "pointerdown", "touchstart", "focus"]) {
-  start.addEventListener(sign, prepare, { passive: true });
+for (const button of [start, find("[popovertarget=settings]")]) {
+  for (const sign of ["pointerenter", "pointerdown", "touchstart", "focus"]) {
+    button.addEventListener(sign, prepare, { passive: true });
+  }
 }
 
 const theme = allowedStorage("localStorage")?.getItem("theme");
