@@ -10,11 +10,10 @@ from django.test import Client
 class Page:
     """What the page tells its script, and the start of a call as the script asks for it."""
 
-    def __init__(self, path: str = "/", client: Client | None = None, **extra: Any) -> None:
-        """`extra`: as for Django's test client, as REMOTE_ADDR."""
+    def __init__(self, path: str = "/", client: Client | None = None, *, address: str = "127.0.0.1") -> None:
         self.client = client or Client(enforce_csrf_checks=True)
-        self.extra = extra
-        self.html = self.client.get(path, **extra).content.decode()
+        self.address = address
+        self.html = self.client.get(path).content.decode()
         found = re.search(r'<meta name="csrf-token" content="(\w+)"', self.html)
         assert found is not None, self.html
         self.csrf = found[1]
@@ -26,20 +25,19 @@ class Page:
         assert found is not None, name
         return found[1]
 
-    def start(self, **extra: Any) -> Any:
+    def start(self) -> Any:
         """The answer to a click on the start button."""
-        return self.mint({"agent_id": self.data("agent-id"), "consent": self.consent}, **extra)
+        return self.mint({"agent_id": self.data("agent-id"), "consent": self.consent})
 
-    def mint(self, body: Any, **extra: Any) -> Any:
+    def mint(self, body: Any, **headers: str) -> Any:
         """The answer to a request for a call: bytes and texts as they are, anything else as JSON."""
         content = body if isinstance(body, (str, bytes)) else json.dumps(body)
-        headers = {"X-CSRFToken": self.csrf} | extra.pop("headers", {})
         return self.client.post(
             "/sessions/",
             content,
             content_type="application/json",
-            headers=headers,
-            **{**self.extra, **extra},
+            headers={"X-CSRFToken": self.csrf, **headers},
+            REMOTE_ADDR=self.address,
         )
 
     @property

@@ -59,11 +59,9 @@ class CapTests(TestCase):
         refused(pages[2].start(), "too_many_calls_of_visitor")
 
     def test_visitors_without_cookies_cannot_take_all_places(self) -> None:
-        at_home = {"REMOTE_ADDR": "2001:db8:1:2::77"}
-        assert [Page(**at_home).start().status_code for _ in range(10)] == [201] * 10
-        neighbour = {"REMOTE_ADDR": "2001:db8:1:2:ffff::1"}
-        refused(Page(**neighbour).start(), "too_many_calls_of_address")
-        assert Page(REMOTE_ADDR="2001:db8:1:3::77").start().status_code == 201
+        assert [Page(address="2001:db8:1:2::77").start().status_code for _ in range(10)] == [201] * 10
+        refused(Page(address="2001:db8:1:2:ffff::1").start(), "too_many_calls_of_address")
+        assert Page(address="2001:db8:1:3::77").start().status_code == 201
 
     @override_settings(MAX_CALLS=2)
     def test_site_takes_no_more_calls_than_it_may(self) -> None:
@@ -88,16 +86,16 @@ class CapTests(TestCase):
 
     @override_settings(MAX_STARTS_PER_ADDRESS=1)
     def test_starts_of_an_address(self) -> None:
-        self.start_and_end(Page(REMOTE_ADDR="192.0.2.7"), timedelta(seconds=3590))
-        retry_s, told = refused(Page(REMOTE_ADDR="192.0.2.7").start(), "too_many_starts_of_address")
+        self.start_and_end(Page(address="192.0.2.7"), timedelta(seconds=3590))
+        retry_s, told = refused(Page(address="192.0.2.7").start(), "too_many_starts_of_address")
         assert 0 < retry_s <= 10
         assert told == "Try again in a minute."
-        assert Page(REMOTE_ADDR="192.0.2.8").start().status_code == 201
+        assert Page(address="192.0.2.8").start().status_code == 201
 
     @override_settings(MAX_STARTS=1)
     def test_starts_of_all(self) -> None:
-        self.start_and_end(Page(REMOTE_ADDR="192.0.2.7"), timedelta())
-        retry_s, told = refused(Page(REMOTE_ADDR="192.0.2.8").start(), "too_many_starts")
+        self.start_and_end(Page(address="192.0.2.7"), timedelta())
+        retry_s, told = refused(Page(address="192.0.2.8").start(), "too_many_starts")
         assert 3590 < retry_s <= 3600
         assert told == "Try again in an hour."
 
@@ -150,7 +148,7 @@ class AddressTests(TestCase):
 
     def test_nobody_reads_an_address_from_what_is_stored(self) -> None:
         with platform():
-            assert Page(REMOTE_ADDR="192.0.2.7").start().status_code == 201
+            assert Page(address="192.0.2.7").start().status_code == 201
         (stored,) = VoiceSession.objects.values_list("address", flat=True)
         assert len(stored) == 32
         assert int(stored, 16)

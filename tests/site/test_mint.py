@@ -108,7 +108,7 @@ class MintTests(TestCase):
             {"X-CSRFToken": "a" * 64},
             {"Origin": "https://elsewhere.example"},
         ):
-            message = self.refused(page.mint({}, headers=headers), 403, "csrf_failed")
+            message = self.refused(page.mint({}, **headers), 403, "csrf_failed")
             assert "Reload" in message
         assert not VoiceSession.objects.exists()
         login = page.client.post("/admin/login/", {"username": "a", "password": "b"})

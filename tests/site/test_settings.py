@@ -109,12 +109,11 @@ WRONG: list[tuple[dict[str, str | None], str]] = [
     ({"VATEL_MEDIA_ORIGINS": "wss://sip.vatel.ai/rtc"}, "VATEL_MEDIA_ORIGINS holds"),
     ({"VATEL_MEDIA_ORIGINS": "wss://a; script-src *"}, "VATEL_MEDIA_ORIGINS holds"),
     ({"VATEL_MEDIA_ORIGINS": "wss://a:99999"}, "VATEL_MEDIA_ORIGINS holds"),
-    *(
-        ({cap: wrong}, f"{cap} must be a number from 1 to 999999, not '{wrong}'; for example {cap}={default}")
-        for cap, default in CAPS.items()
-        for wrong in ("many", "0", "-1", "1000000")
-    ),
 ]
+for cap, default in CAPS.items():
+    for wrong in ("many", "0", "-1", "1000000"):
+        sentence = f"{cap} must be a number from 1 to 999999, not '{wrong}'; for example {cap}={default}"
+        WRONG.append(({cap: wrong}, sentence))
 
 
 def test_wrong_variable_is_one_sentence_that_names_it(tmp_path: Path) -> None:
