@@ -141,6 +141,29 @@ def stand_in_site(
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def login_site(
+    started: list[Server], stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A site with one agent, where calls need an account."""
+    folder = tmp_path_factory.mktemp("login-site")
+    platform = stand_in.environment()
+    one_agent = platform["VATEL_AGENT_IDS"].split(",")[0]
+    environ = site_environment(folder, **{**platform, "VATEL_AGENT_IDS": one_agent, "CALL_ACCESS": "login"})
+    collect_static(environ)
+    server = open_site(folder, environ)
+    started.append(server)
+    yield server
+    server.stop()
+    started.remove(server)
+
+
+@pytest.fixture(scope="module")
+def account(login_site: Site, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """User name and password of somebody who may call there."""
+    return new_account(login_site, tmp_path_factory.mktemp("account"))
+
+
 @pytest.fixture
 def lines(
     request: pytest.FixtureRequest, stand_in: StandIn, stand_in_site: Site, visitors: Visitors, launch: Launch
@@ -236,7 +259,11 @@ def caller(site: Site, page: Page) -> Caller:
 @pytest.fixture(scope="session")
 def staff_account(site: Site, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     """User name and password of a member of staff."""
-    path = tmp_path_factory.mktemp("staff") / "account.txt"
+    return new_account(site, tmp_path_factory.mktemp("staff"))
+
+
+def new_account(site: Site, folder: Path) -> tuple[str, str]:
+    path = folder / "account.txt"
     site.manage("staff_account", "--file", str(path))
     found = dict(line.split(": ", 1) for line in path.read_text().strip().splitlines())
     return found["user"], found["password"]

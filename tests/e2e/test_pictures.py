@@ -1,35 +1,84 @@
-"""The pages as people see them: phone and desktop, light and dark. `make pictures` puts some into docs/."""
+"""The pages as people see them. `make screenshots` keeps pictures of every state, in build/pictures/."""
 
 from __future__ import annotations
 
+import os
+import re
+from itertools import chain
+from pathlib import Path
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Page, ViewportSize
 
+from tests.e2e import tour
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import NewContext
-from tests.e2e.servers import ROOT, Site
+from tests.e2e.eye import DESKTOP, PHONE, SMALL_PHONE
+from tests.e2e.lines import Lines
+from tests.e2e.servers import Site
+from tests.e2e.visitors import Watch
 
-PICTURES = ROOT / "build" / "pictures"
-SCREENS: dict[str, ViewportSize] = {
-    "phone": {"width": 390, "height": 844},
-    "desktop": {"width": 1280, "height": 800},
-}
+PICTURES = os.environ.get("PICTURES", "")
+"""The folder to put them into. Without it nothing is kept: what stays is that nothing runs out of a page."""
+SCREENS: dict[str, ViewportSize] = {"phone": PHONE, "small-phone": SMALL_PHONE, "desktop": DESKTOP}
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+every_state = pytest.mark.skipif(
+    not PICTURES, reason="for `make screenshots`; test_access.py looks at each state"
+)
 
 
 def take(page: Page, name: str) -> None:
     """Keep a picture of each screen size in light and dark; nothing may run out of the page sideways."""
-    PICTURES.mkdir(parents=True, exist_ok=True)
     for screen, size in SCREENS.items():
         page.set_viewport_size(size)
-        for scheme in SCHEMES:
-            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-            # The admin fades from one scheme into the other.
-            page.screenshot(path=PICTURES / f"{name}-{screen}-{scheme}.png", animations="disabled")
+        if PICTURES:
+            for scheme in SCHEMES:
+                page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+                keep(page, f"{name}-{screen}-{scheme}")
         wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
         assert wide <= 0, f"{name} is {wide} px wider than a {screen}"
+
+
+def keep(page: Page, name: str) -> None:
+    Path(PICTURES).mkdir(parents=True, exist_ok=True)
+    # The admin fades from one scheme into the other.
+    page.screenshot(path=Path(PICTURES) / f"{name}.png", animations="disabled")
+
+
+def file_name(state: str) -> str:
+    return re.sub(r"\W+", "-", state).strip("-")
+
+
+@every_state
+def test_pictures_of_a_call(lines: Lines, watch: Watch) -> None:
+    watch.allow(r"WebSocket connection to .* failed")
+    watch.allow(r"Failed to load resource: ")
+    for number, (state, page) in enumerate(tour.first_call(lines), 1):
+        take(page, f"call-{number:02}-{file_name(state)}")
+
+
+@every_state
+def test_pictures_of_other_pages(
+    lines: Lines, login_site: Site, account: tuple[str, str], watch: Watch
+) -> None:
+    watch.allow(r"Failed to load resource: ")
+    for state, page in chain(tour.other_pages(lines), tour.failures(lines, login_site, account)):
+        take(page, f"other-{file_name(state)}")
+
+
+@every_state
+def test_pictures_of_the_catalogue(lines: Lines) -> None:
+    looks: tuple[tuple[Literal["light", "dark"], ViewportSize], ...] = (
+        ("light", SMALL_PHONE),
+        ("dark", DESKTOP),
+    )
+    for state, page in tour.catalogue(lines):
+        for scheme, size in looks:
+            page.set_viewport_size(size)
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            keep(page, f"{file_name(state)}-{scheme}")
 
 
 @pytest.fixture
@@ -45,7 +94,7 @@ def session(new_context: NewContext, site: Site) -> str:
     take(caller.page, "talk-live")
     caller.ask("list")
     take(caller.page, "talk-list")
-    session = caller.main.get_attribute("data-session") or ""
+    session = caller.session
     caller.hang_up()
     take(caller.page, "talk-ended")
     return session
