@@ -196,7 +196,7 @@ export class TalkPage implements ToolPage {
       case "live":
         if (state.reconnectingSince !== null) return "Reconnecting…";
         if (!state.isAgentHere) return `Waiting for ${this.#agentName}…`;
-        return state.isMuted ? "You are muted." : "Live.";
+        return state.isMuted ? "You are muted" : "Live";
       case "ended":
         return this.#endWords(state.by);
       case "failed":
@@ -240,6 +240,7 @@ export class TalkPage implements ToolPage {
     setText(find("#notice-sentence"), sentence);
     setText(this.#noticeAction, ACTIONS[action]);
     this.#noticeAction.hidden = action === "none";
+    this.#noticeAction.classList.toggle("quiet", action === "dismiss");
   }
 
   #showFailure(failed: { code: SituationCode; sentence?: string } | undefined): void {
@@ -268,26 +269,27 @@ export class TalkPage implements ToolPage {
     if (consent && state.name !== "idle") consent.hidden = true;
   }
 
-  /** Makes room for what there is to read. */
+  /** Makes room for what there is to read; after a call that is all of it. */
   #arrange(): void {
     const { state } = this.main.dataset;
     const isOver = state === "ended" || state === "failed";
     const hasWords = !this.#captions.isEmpty;
-    this.#captionsSwitch.hidden = state !== "live" && !(isOver && hasWords);
+    const areHidden = !this.#hasCaptions && !isOver;
+    this.#captionsSwitch.hidden = state !== "live";
     this.#after.hidden = !(isOver && hasWords);
-    this.main.classList.toggle("captioned", hasWords && (this.#hasCaptions || this.#captions.hasList));
+    this.main.classList.toggle("uncaptioned", areHidden);
+    this.main.classList.toggle("captioned", hasWords && (!areHidden || this.#captions.hasList));
   }
 
   #switchCaptions(): void {
     this.#showCaptions(!this.#hasCaptions);
     this.#localStorage?.setItem(CAPTIONS_KEY, this.#hasCaptions ? "on" : "off");
-    this.#arrange();
   }
 
   #showCaptions(areShown: boolean): void {
     this.#hasCaptions = areShown;
     this.#captionsSwitch.ariaPressed = String(areShown);
-    this.main.classList.toggle("uncaptioned", !areShown);
+    this.#arrange();
   }
 
   async #copy(): Promise<void> {
