@@ -7,7 +7,7 @@ import json
 import sys
 
 from bench import call, chaos, page, relay
-from bench.figures import Figure, table
+from bench.figures import Figure, nested, table
 
 BENCHMARKS = {
     "call": call.measure,
@@ -24,11 +24,11 @@ def main() -> None:
     parser.add_argument(
         "name",
         choices=BENCHMARKS,
-        help="call: a caller's waits; page: what a browser loads; relay: the way into the log under load; "
-        "chaos: what the log holds after the servers were hurt",
+        help="call: a caller's waits; page: its weight, Lighthouse's marks, what fetching late costs; "
+        "relay: the way into the log under load; chaos: what the log holds after the servers were hurt",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout instead of a table")
-    parser.add_argument("--calls", type=int, default=12, help="call: how many calls (default 12)")
+    parser.add_argument("--calls", type=int, default=12, help="call, page: how many calls (default 12)")
     parser.add_argument("--rounds", type=int, default=3, help="relay: how often (default 3)")
     parser.add_argument(
         "--seconds", type=float, default=3, help="relay: how long each measurement of a round is (default 3)"
@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, help="chaos: of the choices; a random one is printed")
     arguments = parser.parse_args()
     figures: list[Figure] = BENCHMARKS[arguments.name](arguments)
-    print(json.dumps({f.name: f.value for f in figures}) if arguments.json else table(figures))
+    print(json.dumps(nested(figures)) if arguments.json else table(figures))
     if any(figure.is_broken for figure in figures):
         sys.exit(1)
 

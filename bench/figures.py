@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,18 @@ class Figure:
         if self.at_least is not None:
             return f">= {self.at_least:g} {'met' if self.value >= self.at_least else 'MISSED'}"
         return ""
+
+
+def nested(figures: list[Figure]) -> dict[str, Any]:
+    """Values by name; `a.b` is `b` within `a`."""
+    values: dict[str, Any] = {}
+    for figure in figures:
+        *groups, name = figure.name.split(".")
+        within = values
+        for group in groups:
+            within = within.setdefault(group, {})
+        within[name] = figure.value
+    return values
 
 
 def table(figures: list[Figure]) -> str:
