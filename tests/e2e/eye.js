@@ -144,6 +144,15 @@ window.eye = (() => {
       return found;
     },
 
+    /** The button that everything is about is out of sight. What a visitor agrees to may need more room. */
+    away() {
+      if (document.querySelector(":popover-open, #consent:not([hidden])")) return [];
+      return [...document.querySelectorAll("#start, #hang-up")].filter(isShown).flatMap((button) => {
+        const { bottom } = button.getBoundingClientRect();
+        return bottom > innerHeight + 0.5 ? [`${call(button)} ends ${(bottom - innerHeight).toFixed(0)} px below`] : [];
+      });
+    },
+
     /** Moves by itself. */
     moving() {
       return document

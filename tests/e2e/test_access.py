@@ -56,7 +56,7 @@ def test_pages_beside_the_talk_page(lines: Lines, watch: Watch) -> None:
 
 
 def test_every_situation_of_the_catalogue_has_room(lines: Lines) -> None:
-    assert len(look_at(tour.catalogue(lines), Eye.glance)) == len(SITUATIONS)
+    assert set(look_at(tour.catalogue(lines), Eye.glance)) >= set(SITUATIONS)
 
 
 def test_whole_call_by_keyboard_alone(lines: Lines) -> None:

@@ -47,7 +47,7 @@ def test_first_view_is_light(lines: Lines) -> None:
     assert sum(parts.values()) <= FIRST_VIEW_LIMIT, parts
     for response in responses:
         assert response.status == 200
-        if response.request.resource_type in ("document", "script", "stylesheet"):
+        if response.request.resource_type in ("script", "stylesheet"):
             assert response.header_value("content-encoding") in ("gzip", "br"), response.url
 
 

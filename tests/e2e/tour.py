@@ -227,17 +227,30 @@ def catalogue(lines: Lines) -> Iterator[Stop]:
     """Every situation, shown by the page's own code: some of them cannot be provoked, and most take long."""
     page = lines.visit(**STILL).open().page
     page.evaluate(talk_page())
+
+    def show(state: dict[str, Any]) -> None:
+        page.evaluate("state => talkPage.showState(state)", state)
+
     for code, situation in SITUATIONS.items():
-        notice = {
-            "code": code,
-            "detail": "Headset (Bluetooth), 04:f7:e4" if situation["action"] == "device" else "",
-        }
-        page.evaluate(
-            "state => talkPage.showState(state)",
-            failed(code) if situation["kind"] == "failure" else live(notice),
-        )
-        expect(page.get_by_text(situation["title"])).to_be_visible()
-        yield f"{situation['kind']} {code}", page
+        if situation["kind"] == "failure":
+            show(failed(code))
+            expect(page.get_by_role("alert")).to_contain_text(situation["title"])
+            yield code, page
+    show(live())
+    for turn, role, text in (("1", "agent", LONG_WORDS), ("2", "caller", "No, thank you.")):
+        say = {"role": role, "turn": turn, "text": text, "isFinal": True, "at_ms": int(turn)}
+        page.evaluate("say => talkPage.showSay(say)", say)
+    for code, situation in SITUATIONS.items():
+        if situation["kind"] == "notice":
+            detail = {"detail": "Headset (Bluetooth), 04:f7:e4"} if situation["action"] == "device" else {}
+            show(live({"code": code, **detail}))
+            expect(page.locator("#notice")).to_contain_text(situation["title"])
+            yield code, page
+    for code, situation in SITUATIONS.items():
+        if situation["kind"] == "failure" and situation["group"] in ("media", "agent", "page"):
+            show(failed(code))
+            expect(page.get_by_role("alert")).to_contain_text(situation["title"])
+            yield f"{code}, after some words", page
 
 
 def failed(code: str) -> dict[str, Any]:
