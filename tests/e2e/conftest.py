@@ -143,14 +143,16 @@ def stand_in_site(
 
 @pytest.fixture(scope="module")
 def login_site(
-    started: list[Server], stand_in: StandIn, tmp_path_factory: pytest.TempPathFactory
+    started: list[Server],
+    stand_in: StandIn,
+    stand_in_site: Site,  # has collected what browsers load
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Site]:
-    """A site with one agent, where calls need an account."""
+    """A site of the stand-in with one agent, where calls need an account."""
     folder = tmp_path_factory.mktemp("login-site")
     platform = stand_in.environment()
     one_agent = platform["VATEL_AGENT_IDS"].split(",")[0]
     environ = site_environment(folder, **{**platform, "VATEL_AGENT_IDS": one_agent, "CALL_ACCESS": "login"})
-    collect_static(environ)
     server = open_site(folder, environ)
     started.append(server)
     yield server
