@@ -15,8 +15,9 @@ const REASONS: Readonly<Record<number, SituationCode>> = {
 };
 
 /** Of a `disconnected` message that neither side has asked for. */
-export function lossOf({ agent_left, reason }: Data): SituationCode {
+export function lossOf({ agent_left, gave_up, reason }: Data): SituationCode {
   if (agent_left) return "agent_left";
+  if (gave_up) return "media_lost"; // whatever the reason: it left because nothing came any more
   return (typeof reason === "number" ? REASONS[reason] : undefined) ?? "media_lost";
 }
 

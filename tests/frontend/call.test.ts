@@ -463,6 +463,7 @@ test("why a connection ended is told apart", async () => {
   const reasons: [Record<string, unknown>, string][] = [
     [{}, "media_lost"],
     [{ gave_up: true }, "media_lost"],
+    [{ gave_up: true, reason: 1 }, "media_lost"],
     [{ reason: 14 }, "media_lost"],
     [{ reason: 2 }, "taken_over"],
     [{ reason: 3 }, "room_closed"],
