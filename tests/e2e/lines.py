@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Self
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e import provoke
-from tests.e2e.caller import Caller
+from tests.e2e.caller import PATIENCE_MS, Caller
 from tests.e2e.media_server import MediaServer
 from tests.e2e.record import browser_rows, wait_until
 from tests.e2e.servers import Site
@@ -56,13 +56,20 @@ class LineCaller(Caller):
     def expect_nothing_open(self) -> None:
         """Nobody of this line's callers is in a room, and the page holds no microphone and no connection."""
         wait_until(self.page, lambda: self.line.callers() == [], "LiveKit has seen the caller go")
-        wait_until(self.page, lambda: self.page.evaluate(provoke.LEFT_OPEN) == [], "the page lets go of all")
+        for _ in range(50):
+            if (left := self.page.evaluate(provoke.LEFT_OPEN)) == []:
+                break
+            self.page.wait_for_timeout(100)
+        assert left == [], "the page lets go of all"
 
-    def expect_logged(self, kind: str, **data: object) -> None:
-        """Wait for an entry of the log of the call that the page shows."""
+    def expect_logged(self, kind: str, *, session: str = "", **data: object) -> None:
+        """Wait for an entry of the log of a call; if nothing is said, of the one that the page shows."""
+        if not session:
+            expect(self.main).to_have_attribute("data-session", re.compile("."), timeout=PATIENCE_MS)
+            session = self.session
 
         def is_there() -> bool:
-            rows = [row for row in browser_rows(self.site, self.session) if row.type == kind]
+            rows = [row for row in browser_rows(self.site, session) if row.type == kind]
             return any(data.items() <= row.data.items() for row in rows)
 
         wait_until(self.page, is_there, f"{kind} {data or ''} is in the log")

@@ -42,11 +42,12 @@ WITNESS = """(() => {
 })()"""
 """Keeps what the page opens. Before all other scripts, so that what these hand out is seen, too."""
 
-LEFT_OPEN = """() => [
+LEFT_OPEN = """(isOpen = (c) => c.localDescription && c.signalingState !== "closed") => [
   ...witness.tracks.filter((track) => track.readyState === "live").map(() => "a microphone"),
-  ...witness.connections.filter((c) => c.connectionState !== "closed").map(() => "a connection"),
+  ...witness.connections.filter(isOpen).map(() => "a connection"),
   ...[...document.querySelectorAll("#remote-audio audio")].map(() => "a voice"),
 ]"""
+"""Connections without a description have opened no port: LiveKit forgets those of cancelled joins."""
 
 HEARS = """async () => {
   let energy = 0;
@@ -201,13 +202,16 @@ PLAY_BLOCKED = """(() => {
 
 NO_MEDIA_PATH = """(() => {
   const Connection = window.RTCPeerConnection;
-  const relayed = (config) => ({ ...config, iceTransportPolicy: "relay" });
+  let policy = "relay";
+  window.openTheWall = () => { policy = "all"; };
+  const relayed = (config) => ({ ...config, iceTransportPolicy: policy });
   window.RTCPeerConnection = class extends Connection {
     constructor(config = {}, ...rest) { super(relayed(config), ...rest); }
     setConfiguration(config) { return super.setConfiguration(relayed(config)); }
   };
 })()"""
-"""Sound may only go through a relay, and there is none: a firewall that lets nothing but the web through."""
+"""Sound may only go through a relay, and there is none: a firewall that lets nothing but the web through.
+Until `openTheWall()`."""
 
 
 # ------------------------------------------------------------------ by the browser's own means

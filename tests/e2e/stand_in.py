@@ -73,7 +73,6 @@ class Line:
         self.media = self._stand_in.media
         self.gate: Gate | None = None
         self.calls: list[StandInCall] = []
-        self._guests: list[rtc.Room] = []
 
     @property
     def call(self) -> StandInCall:
@@ -111,7 +110,7 @@ class Line:
         self.do(self._api_call("delete_room", self.call))
 
     def take_callers_place(self) -> None:
-        """Join the newest call under the caller's own name, as a second device with the same token does."""
+        """Join the newest call under the caller's own name, as a second device does with its token; then go."""
         self.do(self._take_place(self.call))
 
     async def _callers(self) -> list[str]:
@@ -137,16 +136,14 @@ class Line:
 
     async def _take_place(self, call: StandInCall) -> None:
         guest = rtc.Room()
-        self._guests.append(guest)
         await guest.connect(self.media.url, self._stand_in.token(self.media, call.room, call.identity))
+        await guest.disconnect()
 
     async def close(self) -> None:
         """Everybody whom the stand-in has sent leaves."""
         for call in self.calls:
             if call.agent:
                 await call.agent.leave()
-        for guest in self._guests:
-            await guest.disconnect()
 
 
 class StandIn:
