@@ -196,6 +196,22 @@ test("a microphone that is given while the call is joined is sent before the sou
   assert.deepEqual(call.heard, []);
 });
 
+test("what happens to a microphone before the call is joined is told when it is", async (context) => {
+  context.mock.timers.enable(TIMERS);
+  const call = new Call();
+  const connecting = call.session.connect({ token: TOKEN, url: URL_ });
+  await call.room.asked();
+  call.room.signalled();
+  const media = new FakeMedia();
+  await call.session.setMicrophoneTrack(media.asTrack());
+  media.switch(false);
+  context.mock.timers.tick(HARDWARE_MUTE_MS);
+  assert.deepEqual(call.heard, []);
+  call.room.admit();
+  await connecting;
+  assert.deepEqual(call.types(), ["microphone_muted_by_hardware"]);
+});
+
 test("a microphone that waits for a call which is never joined is let go", async () => {
   const call = new Call();
   const connecting = assert.rejects(call.session.connect({ token: TOKEN, url: URL_ }), { code: "failed" });
@@ -283,8 +299,15 @@ test("a device that LiveKit takes anew after a reconnection is no other one", as
   await call.session.setMicrophoneTrack(new FakeMedia("Desk").asTrack());
   await published(call).restartTrack();
   assert.deepEqual(call.heard, []);
-  again.switch(false);
-  assert.deepEqual(call.heard, []);
+});
+
+test("a device that LiveKit leaves for another one without an end is told as switched, too", async (context) => {
+  browserGives(context, new FakeMedia("Earbuds"));
+  const call = new Call();
+  await call.begin();
+  await call.session.setMicrophoneTrack(new FakeMedia("Desk").asTrack());
+  await published(call).restartTrack();
+  assert.deepEqual(call.heard, [{ type: "microphone_switched", data: { label: "Earbuds" } }]);
 });
 
 test("a device that ends and for which nothing comes is lost, also if LiveKit says nothing", async (context) => {

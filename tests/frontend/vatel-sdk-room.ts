@@ -68,19 +68,15 @@ export class FakeVoice {
   readonly mediaStreamTrack = {};
   readonly element = new FakeElement();
   /** What has been received of it; `energy` is undefined where the browser does not measure. */
-  readonly got: { packets: number; energy: number | undefined; seconds: number } = {
-    packets: 0,
-    energy: 0,
-    seconds: 0,
-  };
+  readonly got: { packets: number; energy: number | undefined } = { packets: 0, energy: 0 };
 
   attach(): FakeElement {
     return this.element;
   }
 
   async getRTCStatsReport(): Promise<Map<string, object>> {
-    const { packets: packetsReceived, energy: totalAudioEnergy, seconds: totalSamplesDuration } = this.got;
-    return new Map([["v", { type: "inbound-rtp", packetsReceived, totalAudioEnergy, totalSamplesDuration }]]);
+    const { packets: packetsReceived, energy: totalAudioEnergy } = this.got;
+    return new Map([["v", { type: "inbound-rtp", packetsReceived, totalAudioEnergy }]]);
   }
 }
 
@@ -103,10 +99,9 @@ export class FakeSender {
   async getStats(): Promise<Map<string, object>> {
     if (this.isStuck) return new Promise(() => undefined);
     const { packets: packetsReceived, energy: totalAudioEnergy } = this.counted;
-    return new Map<string, object>([
-      ["t", { type: "transport", packetsReceived }],
-      ["m", { type: "media-source", totalAudioEnergy }],
-    ]);
+    const report = new Map<string, object>([["t", { type: "transport", packetsReceived }]]);
+    if (totalAudioEnergy !== undefined) report.set("m", { type: "media-source", totalAudioEnergy });
+    return report;
   }
 }
 

@@ -7,6 +7,7 @@ import {
   LOOK_MS,
   POOR_LOOKS,
   SILENT_LOOKS,
+  UNHEARD_LOOKS,
 } from "../../sessions_app/frontend/vatel-sdk/watchdog";
 import { FakeMedia } from "./vatel-sdk-media";
 import { Call, type FakeRoom, type FakeSender, FakeVoice, settled } from "./vatel-sdk-room";
@@ -60,7 +61,6 @@ class Line {
       const counted = this.sender?.counted ?? { packets: 0, energy: 0 };
       counted.packets += packets;
       got.packets += packets;
-      got.seconds += 1;
       if (counted.energy !== undefined) counted.energy += caller;
       if (got.energy !== undefined) got.energy += agent;
       this.#context.mock.timers.tick(LOOK_MS);
@@ -227,11 +227,23 @@ test("measurements that hang or fail tell nothing, and stop nothing", async (con
   assert.deepEqual(line.news(), ["disconnected"]);
 });
 
-test("nothing is told after the end", async (context) => {
+test("a reconnection during which nothing can be measured is left after the same time", async (context) => {
+  const line = new Line(context);
+  const room = await line.begin();
+  await line.pass(3, TALK);
+  room.reconnecting();
+  assert.ok(line.sender);
+  line.sender.isStuck = true;
+  await line.pass(GIVE_UP_LOOKS + 1, DEAD);
+  assert.deepEqual(line.news(), ["reconnecting", "disconnected"]);
+});
+
+test("nothing is told after the end, also by a measurement that was under way", async (context) => {
   const line = new Line(context);
   await line.begin();
   await line.pass(3, TALK);
   await line.pass(POOR_LOOKS - 1, DEAD);
+  context.mock.timers.tick(LOOK_MS);
   await line.call.session.disconnect();
   await line.pass(10, DEAD);
   assert.deepEqual(line.news(), ["disconnected"]);
@@ -323,7 +335,7 @@ test("an agent that writes but makes no sound is told after five seconds, and wh
   const room = await line.begin();
   await line.pass(10, { packets: 50, caller: HISS });
   room.say(text());
-  await line.pass(SILENT_LOOKS - 1, { packets: 50, caller: HISS });
+  await line.pass(UNHEARD_LOOKS - 1, { packets: 50, caller: HISS });
   room.say(text());
   assert.deepEqual(line.news(), ["response_text"]);
   await line.pass(5, { packets: 50, caller: HISS });
@@ -337,7 +349,7 @@ test("an agent that writes and has no voice at all is unheard", async (context) 
   const room = await line.begin({ voice: false });
   await line.pass(2, { packets: 1, caller: HISS });
   room.say(text());
-  await line.pass(SILENT_LOOKS, { packets: 1, caller: HISS });
+  await line.pass(UNHEARD_LOOKS, { packets: 1, caller: HISS });
   assert.deepEqual(line.news(), ["response_text", "agent_unheard"]);
 });
 
@@ -366,19 +378,27 @@ test("each reply is listened for anew", async (context) => {
   room.say({ type: "speech_stopped" });
   await line.pass(1, { packets: 50, caller: HISS });
   room.say(text("agent-2"));
-  await line.pass(SILENT_LOOKS, { packets: 50, caller: HISS });
+  await line.pass(UNHEARD_LOOKS, { packets: 50, caller: HISS });
   assert.equal(line.news().at(-1), "agent_unheard");
 });
 
-test("sound that the browser holds back, or that does not arrive, is not the agent's silence", async (context) => {
+test("while nothing arrives, the agent is not called silent", async (context) => {
   const line = new Line(context);
   const room = await line.begin();
   await line.pass(2, { packets: 50, caller: HISS });
   room.say(text());
-  for (let second = 0; second < 20; second += 1) {
-    line.voice.got.seconds -= 1; // what is not played is not measured
-    await line.pass(1, { packets: 50, caller: HISS });
-  }
-  await line.pass(10, DEAD);
+  await line.pass(GIVE_UP_LOOKS - 1, DEAD);
   assert.deepEqual(line.news(), ["response_text", "connection_poor"]);
+});
+
+test("what the browser held back is not the agent's silence, then or later", async (context) => {
+  const line = new Line(context);
+  const room = await line.begin();
+  await line.pass(2, { packets: 50, caller: HISS });
+  room.say(text());
+  room.allowPlayback(false);
+  await line.pass(20, { packets: 50, caller: HISS });
+  room.allowPlayback(true);
+  await line.pass(20, { packets: 50, caller: HISS });
+  assert.deepEqual(line.news(), ["response_text", "playback_blocked", "playback_allowed"]);
 });

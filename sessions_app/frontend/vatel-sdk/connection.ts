@@ -90,6 +90,8 @@ export class Connection {
   #blocked = false;
   #hadVoice = false;
   readonly #toldPresence = new Set<MessageType>();
+  /** News of a microphone that was given while joining: those who wait for the call could not act on it. */
+  readonly #early: (() => void)[] = [];
   #agentLeft = false;
   #gaveUp = false;
   #dropped = 0;
@@ -123,11 +125,16 @@ export class Connection {
         this.#tell("message_dropped", { count: this.#dropped, why });
       },
     );
-    this.microphone = new Microphone(room, this.#tell.bind(this));
+    this.microphone = new Microphone(room, (type, data) => {
+      const tell = () => this.#tell(type, data);
+      if (this.#joined) tell();
+      else this.#early.push(tell);
+    });
     this.#watchdog = new Watchdog({
       voices: () => this.#voices.tracks,
       microphone: this.microphone,
       isReconnecting: () => this.#reconnecting,
+      isPlaying: () => room.canPlaybackAudio,
       tell: (type) => this.#tell(type, {}),
       giveUp: () => {
         this.#gaveUp = true;
@@ -177,6 +184,7 @@ export class Connection {
     }
     this.#reviewPlayback();
     this.#reviewPresence();
+    for (const tell of this.#early) tell();
     this.#watchdog.start();
     return this.#room.name;
   }

@@ -19,6 +19,13 @@ export const HARDWARE_MUTE_MS = 1_000;
 /** LiveKit takes another device within a second; a system that asks the user first may keep it waiting for ever. */
 export const TAKEOVER_MS = 3_000;
 
+/** LiveKit listens to each new track for a moment, and opens an AudioContext for it, while the call is being joined. */
+class UnjudgedTrack extends LocalAudioTrack {
+  override async checkForSilence(): Promise<boolean> {
+    return false;
+  }
+}
+
 type Trouble = "microphone_lost" | "microphone_muted_by_hardware";
 type Told = Trouble | "microphone_restored" | "microphone_switched";
 type Tell = <Type extends Told>(type: Type, data: MessageData[Type]) => void;
@@ -131,7 +138,7 @@ export class Microphone {
   async #publishFirst(media: MediaStreamTrack): Promise<void> {
     await this.#opened;
     // Not "user provided": LiveKit then takes another device when this one ends.
-    const track = new LocalAudioTrack(media, undefined, false);
+    const track = new UnjudgedTrack(media, undefined, false);
     this.#track = track;
     track
       .on(TrackEvent.Ended, () => this.#ended())

@@ -15,8 +15,11 @@ export const POOR_LOOKS = 2;
 /** Tunnels and changes of the network are shorter; LiveKit itself would go on trying for up to 208 s. */
 export const GIVE_UP_LOOKS = 25;
 
-/** A microphone that works is never without any noise; a voice is heard within seconds of its text. */
+/** A microphone that works is never without any noise. */
 export const SILENT_LOOKS = 5;
+
+/** A voice is heard within seconds of its text. One more than five, because the first comes right after the text. */
+export const UNHEARD_LOOKS = 6;
 
 /** Energy of a second, full scale being 1. −90 dB: one step of 16 bits. */
 const NOISE = 1e-9;
@@ -40,6 +43,8 @@ export interface Watched {
     readonly live: LocalAudioTrack | undefined;
   };
   isReconnecting(): boolean;
+  /** The browser does not hold back the sound. */
+  isPlaying(): boolean;
   tell(type: News & keyof LocalData): void;
   /** Nothing has come for so long that nothing will. */
   giveUp(): void;
@@ -51,7 +56,6 @@ interface Reading {
   received: number;
   sentEnergy: number;
   heardEnergy: number;
-  heardSeconds: number;
 }
 
 export class Watchdog {
@@ -78,7 +82,7 @@ export class Watchdog {
       new Alarm(looks, (isOn) => watched.tell(isOn ? bad : good));
     this.#line = alarm(POOR_LOOKS, "connection_poor", "connection_good");
     this.#microphone = alarm(SILENT_LOOKS, "microphone_silent", "microphone_heard");
-    this.#agent = alarm(SILENT_LOOKS, "agent_unheard", "agent_heard");
+    this.#agent = alarm(UNHEARD_LOOKS, "agent_unheard", "agent_heard");
   }
 
   start(): void {
@@ -94,6 +98,7 @@ export class Watchdog {
   reset(): void {
     this.#last = undefined;
     this.#still = 0;
+    this.#isCallerSpeaking = false; // the word that it ended may have been lost
     for (const alarm of [this.#line, this.#microphone, this.#agent]) alarm.reset();
   }
 
@@ -162,15 +167,16 @@ export class Watchdog {
     this.#wasLive = device !== undefined;
   }
 
-  #judgeAgent({ heardEnergy, heardSeconds }: Reading): void {
+  #judgeAgent({ heardEnergy }: Reading): void {
     if (heardEnergy >= SOUND) {
       this.#hasAgentSounded = true;
       this.#hasAgentWritten = false;
       this.#agent.look(false);
-    } else if (this.#hasAgentWritten && this.#still === 0) {
-      // Where the browser holds back the sound, it does not measure it either.
-      const isMeasured = heardEnergy >= 0 && heardSeconds > 0;
-      if (isMeasured || this.#watched.voices().length === 0) this.#agent.look(true);
+    } else if (!this.#watched.isPlaying()) {
+      // What is not played is not measured, and nobody waits for it any more when it may be played.
+      this.#hasAgentWritten = false;
+    } else if (heardEnergy >= 0 && this.#hasAgentWritten && this.#still === 0) {
+      this.#agent.look(true);
     }
   }
 }
@@ -203,7 +209,7 @@ class Alarm {
 /** Undefined: there is nothing to measure. */
 async function read(tracks: (LocalAudioTrack | RemoteTrack | undefined)[]): Promise<Reading | undefined> {
   const reports = await Promise.all(tracks.map((track) => track?.getRTCStatsReport()));
-  const reading = { received: 0, sentEnergy: Number.NaN, heardEnergy: 0, heardSeconds: 0 };
+  const reading = { received: 0, sentEnergy: Number.NaN, heardEnergy: 0 };
   let isAny = false;
   for (const report of reports) {
     // Safari's and Firefox's reports leave out other parts than Chromium's.
@@ -214,10 +220,7 @@ async function read(tracks: (LocalAudioTrack | RemoteTrack | undefined)[]): Prom
         reading.received += packetsReceived + bytesReceived + requestsReceived + responsesReceived;
       }
       if (stats.type === "media-source") reading.sentEnergy = Number(stats.totalAudioEnergy);
-      if (stats.type === "inbound-rtp") {
-        reading.heardEnergy += Number(stats.totalAudioEnergy);
-        reading.heardSeconds += Number(stats.totalSamplesDuration);
-      }
+      if (stats.type === "inbound-rtp") reading.heardEnergy += Number(stats.totalAudioEnergy);
     });
   }
   return isAny ? reading : undefined;
@@ -229,6 +232,5 @@ function changesOf(last: Reading | undefined, now: Reading | undefined): Reading
     received: now.received - last.received,
     sentEnergy: now.sentEnergy - last.sentEnergy,
     heardEnergy: now.heardEnergy - last.heardEnergy,
-    heardSeconds: now.heardSeconds - last.heardSeconds,
   };
 }
