@@ -42,12 +42,15 @@ WITNESS = """(() => {
 })()"""
 """Keeps what the page opens. Before all other scripts, so that what these hand out is seen, too."""
 
-LEFT_OPEN = """(isOpen = (c) => c.localDescription && c.signalingState !== "closed") => [
-  ...witness.tracks.filter((track) => track.readyState === "live").map(() => "a microphone"),
-  ...witness.connections.filter(isOpen).map(() => "a connection"),
-  ...[...document.querySelectorAll("#remote-audio audio")].map(() => "a voice"),
-]"""
-"""Connections without a description have opened no port: LiveKit forgets those of cancelled joins."""
+LEFT_OPEN = """() => {
+  // Without a description it has opened no port. LiveKit forgets those of cancelled joins.
+  const isOpen = (connection) => connection.localDescription && connection.signalingState !== "closed";
+  return [
+    ...witness.tracks.filter((track) => track.readyState === "live").map(() => "a microphone"),
+    ...witness.connections.filter(isOpen).map(() => "a connection"),
+    ...[...document.querySelectorAll("#remote-audio audio")].map(() => "a voice"),
+  ];
+}"""
 
 HEARS = """async () => {
   let energy = 0;

@@ -110,7 +110,7 @@ class Line:
         self.do(self._api_call("delete_room", self.call))
 
     def take_callers_place(self) -> None:
-        """Join the newest call under the caller's own name, as a second device does with its token; then go."""
+        """Join the newest call under the caller's own name, as another device with its token; then go."""
         self.do(self._take_place(self.call))
 
     async def _callers(self) -> list[str]:
