@@ -1,7 +1,6 @@
-import type { VoiceSession } from "./call";
-import type { LiveState } from "./call-state";
+import type { LiveState, VoiceSession } from "./call-state";
 import type { Clock } from "./clock";
-import { type Entry, Timeline } from "./events";
+import { type Data, type Entry, Timeline } from "./events";
 import { NOT_LIVE_YET } from "./live";
 import type { Credential } from "./mint";
 import type { SleepWatch } from "./sleep-watch";
@@ -62,8 +61,18 @@ export class Attempt {
     return this.#wokeAt !== undefined && this.#clock.now() - this.#wokeAt < AWAKE_MS;
   }
 
-  entry(type: string, data: Entry["data"] = {}, at = this.now()): Entry {
+  entry(type: string, data: Data = {}, at = this.now()): Entry {
     return { at_ms: Math.max(0, Math.round(at)), type, data };
+  }
+
+  /** The first sound of a reply, which began `ago_ms` ago. */
+  replyEntry({ ago_ms }: Data): Entry {
+    const at = this.now() - (typeof ago_ms === "number" ? ago_ms : 0);
+    const data: Data = {};
+    if (this.replyDueAt !== undefined) data.after_ms = Math.max(0, Math.round(at - this.replyDueAt));
+    const turn = this.timeline.unfinished.findLast(({ type }) => type === "response_text");
+    if (turn?.data.turn_id !== undefined) data.turn_id = turn.data.turn_id;
+    return this.entry("reply_audible", data, at);
   }
 
   /** Runs `task` after `ms` unless the attempt is over by then; the returned function cancels it. */

@@ -1,3 +1,4 @@
+import type { WebRTCSession } from "@vatel/sdk";
 import type { Entry, Interim, Say, ToolCall } from "./events";
 import type { Credential } from "./mint";
 import type { SituationCode } from "./situations";
@@ -40,3 +41,16 @@ export type CallEvent =
   | { kind: "entry"; session: string; entry: Entry }
   | { kind: "interim"; session: string; interim: Interim }
   | { kind: "closed"; session: string };
+
+/** What a call needs of the SDK's session. */
+export type VoiceSession = Pick<
+  WebRTCSession,
+  | "on"
+  | "connect"
+  | "start"
+  | "setMicrophoneTrack"
+  | "setMicrophoneEnabled"
+  | "setSpeaker"
+  | "sendToolCallOutput"
+  | "disconnect"
+>;

@@ -1,10 +1,9 @@
-import type { WebRTCSession } from "@vatel/sdk";
 import { Attempt } from "./attempt";
-import type { CallEvent, CallState, LiveState, Notice } from "./call-state";
+import type { CallEvent, CallState, LiveState, Notice, VoiceSession } from "./call-state";
 import type { Clock } from "./clock";
 import { failureOf, lossOf } from "./endings";
-import { type Data, type Entry, toolCallOf, type WireMessage } from "./events";
-import { isSame, liveAfter } from "./live";
+import { type Entry, toolCallOf, type WireMessage } from "./events";
+import { isSame, liveAfter, SIGNS_OF_VOICE, UNLOGGED } from "./live";
 import type { Credential } from "./mint";
 import { withNotice, withoutNotice } from "./notices";
 import { CallFailure, type SituationCode } from "./situations";
@@ -22,23 +21,6 @@ const VOICE_ABSENT_MS = 15_000;
 const FAREWELL_MS = 5_000;
 /** Longer than any tool may take: an agent that has not answered by now is not thinking about it any more. */
 const THOUGHT_MS = 15_000;
-
-const SIGNS_OF_VOICE: ReadonlySet<string> = new Set(["agent_voice", "reply_audible", "response_text"]);
-
-/** They tell the page whom to wait for; in the log, what the agent does speaks for itself. */
-const UNLOGGED: ReadonlySet<string> = new Set(["agent_here", "agent_voice"]);
-
-export type VoiceSession = Pick<
-  WebRTCSession,
-  | "on"
-  | "connect"
-  | "start"
-  | "setMicrophoneTrack"
-  | "setMicrophoneEnabled"
-  | "setSpeaker"
-  | "sendToolCallOutput"
-  | "disconnect"
->;
 
 export interface CallOptions {
   clock: Clock;
@@ -313,7 +295,7 @@ export class Call {
     if (attempt.live.isAgentHere && !before.isAgentHere) this.#expectVoice(attempt);
     if (message.type === "speech_stopped") attempt.replyDueAt = attempt.now();
 
-    if (message.type === "reply_audible") this.#recordReply(attempt, message.data);
+    if (message.type === "reply_audible") this.#record(attempt, attempt.replyEntry(message.data));
     else if (message.type === "tool_call") this.#handleToolCall(attempt, message, placed.entry);
     else if (placed.entry && !UNLOGGED.has(message.type)) this.#record(attempt, placed.entry);
     else if (placed.interim && attempt.credential) {
@@ -339,18 +321,6 @@ export class Call {
     this.#record(attempt, runs_on === "page" ? { ...entry, runs_on } : entry);
     this.#options.emit({ kind: "tool", call });
     if (runs_on === "page") attempt.tools?.run(call); // the server runs others when the entry arrives
-  }
-
-  /** Of a sound that began `ago_ms` ago. */
-  #recordReply(attempt: Attempt, { ago_ms }: Data): void {
-    const at = attempt.now() - (typeof ago_ms === "number" ? ago_ms : 0);
-    const data: Data = {};
-    if (attempt.replyDueAt !== undefined) {
-      data.after_ms = Math.max(0, Math.round(at - attempt.replyDueAt));
-    }
-    const turn = attempt.timeline.unfinished.findLast(({ type }) => type === "response_text");
-    if (turn?.data.turn_id !== undefined) data.turn_id = turn.data.turn_id;
-    this.#record(attempt, attempt.entry("reply_audible", data, at));
   }
 
   #expectVoice(attempt: Attempt): void {

@@ -1,8 +1,8 @@
 /** A visitor's calls on this page: connects the call, the page, the devices and the log with each other. */
 
 import type * as VatelSdk from "@vatel/sdk";
-import { Call, type VoiceSession } from "./call";
-import type { CallEvent, CallState, Notice } from "./call-state";
+import { Call } from "./call";
+import type { CallEvent, CallState, Notice, VoiceSession } from "./call-state";
 import { browserClock } from "./clock";
 import { type Device, type DeviceEvent, Devices } from "./devices";
 import { LateModule } from "./late-module";

@@ -33,6 +33,11 @@ const OF_AGENT: ReadonlySet<string> = new Set([
   "tool_call",
 ]);
 
+export const SIGNS_OF_VOICE: ReadonlySet<string> = new Set(["agent_voice", "reply_audible", "response_text"]);
+
+/** They tell the page whom to wait for; in the log, what the agent does speaks for itself. */
+export const UNLOGGED: ReadonlySet<string> = new Set(["agent_here", "agent_voice"]);
+
 /** What a message of the session makes of a live call. `say`: the words in it; `now`: the clock's reading, in ms. */
 export function liveAfter(
   live: LiveState,

@@ -1,8 +1,8 @@
 /** A call in a world that does what the test says. */
 
 import assert from "node:assert/strict";
-import { Call, type VoiceSession } from "../../sessions_app/frontend/call";
-import type { CallEvent } from "../../sessions_app/frontend/call-state";
+import { Call } from "../../sessions_app/frontend/call";
+import type { CallEvent, VoiceSession } from "../../sessions_app/frontend/call-state";
 import type { Data, Entry, WireMessage } from "../../sessions_app/frontend/events";
 import type { Credential } from "../../sessions_app/frontend/mint";
 import { FakeClock } from "./fakes";
