@@ -5,6 +5,7 @@ import { HARDWARE_MUTE_MS, TAKEOVER_MS } from "../../sessions_app/frontend/vatel
 import { browserGives, FakeMedia } from "./vatel-sdk-media";
 import { Call, type FakeSender, settled, TOKEN, URL_ } from "./vatel-sdk-room";
 
+const CAPTURE = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 const TIMERS = { apis: ["setTimeout" as const] };
 
 function published(call: Call): LocalAudioTrack {
@@ -35,8 +36,7 @@ test("without a given track the browser is asked, once for two calls at the same
   await call.begin();
   await Promise.all([call.session.setMicrophoneEnabled(true), call.session.setMicrophoneEnabled(true)]);
   assert.equal(published(call).mediaStreamTrack, media.asTrack());
-  const wanted = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
-  assert.deepEqual(asked, [{ audio: wanted }]);
+  assert.deepEqual(asked, [{ audio: CAPTURE }]);
 });
 
 test("on and off at the same time ends off", async (context) => {
@@ -212,18 +212,23 @@ test("what happens to a microphone before the call is joined is told when it is"
   assert.deepEqual(call.types(), ["microphone_muted_by_hardware"]);
 });
 
-test("a microphone that waits for a call which is never joined is let go", async () => {
-  const call = new Call();
-  const connecting = assert.rejects(call.session.connect({ token: TOKEN, url: URL_ }), { code: "failed" });
-  const media = new FakeMedia();
-  const sending = assert.rejects(call.session.setMicrophoneTrack(media.asTrack()), {
-    name: "NotConnectedError",
-  });
-  await call.room.asked();
-  call.room.refuse(new Error("no"));
-  await Promise.all([connecting, sending]);
-  assert.equal(media.readyState, "ended");
-  assert.deepEqual(call.room.published, []);
+test("a microphone that waits for a call which is never joined is let go, with the call's own error", async () => {
+  for (const [code, end] of [
+    ["failed", (call: Call) => call.room.refuse(new Error("no"))],
+    ["cancelled", (call: Call) => void call.session.disconnect()],
+  ] as const) {
+    const call = new Call();
+    const media = new FakeMedia();
+    const both = Promise.all([
+      call.session.connect({ token: TOKEN, url: URL_ }),
+      call.session.setMicrophoneTrack(media.asTrack()),
+    ]);
+    await call.room.asked();
+    end(call);
+    await assert.rejects(both, { name: "VatelConnectError", code });
+    assert.equal(media.readyState, "ended");
+    assert.deepEqual(call.room.published, []);
+  }
 });
 
 test("another track takes the place of the first without a gap, and the first is stopped", async () => {
@@ -325,7 +330,7 @@ test("a device that ends and for which nothing comes is lost, also if LiveKit sa
 test("a device that ends while the page mutes is no loss, and is replaced by the unmuting", async (context) => {
   context.mock.timers.enable(TIMERS);
   const spare = new FakeMedia();
-  browserGives(context, spare);
+  const asked = browserGives(context, spare);
   const call = new Call();
   await call.begin();
   const media = new FakeMedia();
@@ -335,6 +340,7 @@ test("a device that ends while the page mutes is no loss, and is replaced by the
   media.end();
   context.mock.timers.tick(10 * TAKEOVER_MS);
   await call.session.setMicrophoneEnabled(true);
+  assert.deepEqual(asked, [{ audio: CAPTURE }], "any device, with the same treatment of its sound");
   assert.equal(published(call).mediaStreamTrack, spare.asTrack());
   assert.equal(spare.enabled, true);
   assert.deepEqual(call.heard, []);
@@ -378,7 +384,10 @@ test("the device's switch says nothing while the page mutes, and is told when it
   await call.begin();
   const media = new FakeMedia();
   await call.session.setMicrophoneTrack(media.asTrack());
+  media.switch(false);
   await call.session.setMicrophoneEnabled(false);
+  context.mock.timers.tick(10 * HARDWARE_MUTE_MS);
+  media.switch(true);
   media.switch(false);
   context.mock.timers.tick(10 * HARDWARE_MUTE_MS);
   assert.deepEqual(call.heard, []);
@@ -389,21 +398,25 @@ test("the device's switch says nothing while the page mutes, and is told when it
   assert.deepEqual(call.types(), ["microphone_muted_by_hardware", "microphone_restored"]);
 });
 
-test("LiveKit's search for a device that outlasts the call leaves none open", async (context) => {
-  const late = new FakeMedia();
-  let grant!: (media: FakeMedia) => void;
-  browserGives(context, new Promise<FakeMedia>((resolve) => (grant = resolve)));
-  const call = new Call();
-  await call.begin();
-  const media = new FakeMedia();
-  await call.session.setMicrophoneTrack(media.asTrack());
-  const track = published(call);
-  await settled();
-  media.end();
-  const restarting = track.restartTrack();
-  await settled();
-  await call.session.disconnect();
-  grant(late);
-  await restarting;
-  assert.equal(late.readyState, "ended");
+test("LiveKit's search for a device leaves none open after the call, whenever it began", async (context) => {
+  for (const beginsBefore of [true, false]) {
+    const late = new FakeMedia();
+    let grant!: (media: FakeMedia) => void;
+    browserGives(context, new Promise<FakeMedia>((resolve) => (grant = resolve)));
+    const call = new Call();
+    await call.begin();
+    const media = new FakeMedia();
+    await call.session.setMicrophoneTrack(media.asTrack());
+    const track = published(call);
+    await settled();
+    media.end();
+    const early = beginsBefore ? track.restartTrack() : undefined;
+    await settled();
+    await call.session.disconnect();
+    const restarting = early ?? track.restartTrack();
+    await settled();
+    grant(late);
+    await restarting;
+    assert.equal(late.readyState, "ended");
+  }
 });

@@ -29,6 +29,7 @@ import {
   WEBRTC_MESSAGES_TOPIC,
 } from "./messages";
 import { Microphone } from "./microphone";
+import { Playback } from "./playback";
 import { Voices } from "./voices";
 import { Watchdog } from "./watchdog";
 
@@ -48,9 +49,6 @@ export const FAREWELL_MS = 500;
 
 /** A full reconnection takes every participant away; the agent may be back some seconds later than we are. */
 export const AGENT_RETURN_MS = 10_000;
-
-/** LiveKit tells false, true, false within milliseconds when playback is blocked. */
-export const PLAYBACK_SETTLE_MS = 200;
 
 const ROOM_OPTIONS: RoomOptions = {
   adaptiveStream: false,
@@ -76,7 +74,7 @@ export class Connection {
   readonly #ear: Ear;
   readonly #voices: Voices;
   readonly #watchdog: Watchdog;
-  readonly #startAudio: () => Promise<void>;
+  readonly #playback: Playback;
   #failJoin!: (failure: VatelConnectError) => void;
   readonly #joinFailed = new Promise<never>((_, reject) => {
     this.#failJoin = reject;
@@ -87,7 +85,6 @@ export class Connection {
   #signalled = false;
   #joined = false;
   #reconnecting = false;
-  #blocked = false;
   #hadVoice = false;
   readonly #toldPresence = new Set<MessageType>();
   /** News of a microphone that was given while joining: those who wait for the call could not act on it. */
@@ -98,7 +95,6 @@ export class Connection {
   readonly #pageHidden = () => void this.leave();
   #limit: ReturnType<typeof setTimeout> | undefined;
   #farewell: ReturnType<typeof setTimeout> | undefined;
-  #settling: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     createRoom: (options: RoomOptions) => Room,
@@ -110,6 +106,11 @@ export class Connection {
     this.#room = room;
     this.#owner = owner;
     this.#voices = new Voices(container);
+    this.#playback = new Playback(
+      room,
+      () => this.joined,
+      (type) => this.#tell(type, {}),
+    );
     this.#ear = new Ear((ago_ms) => {
       if (room.canPlaybackAudio) this.#tell("reply_audible", { ago_ms: Math.round(ago_ms) });
     });
@@ -141,11 +142,6 @@ export class Connection {
         void this.leave();
       },
     });
-    // LiveKit calls `startAudio` as a listener too, where its refusal would be an unhandled rejection. Nothing is lost:
-    // it tells each refusal as AudioPlaybackStatusChanged.
-    const startAudio = room.startAudio;
-    this.#startAudio = startAudio;
-    room.startAudio = () => startAudio().catch(() => {});
     // `join` races against it; on its own it is not an error that nobody handled.
     this.#joinFailed.catch(() => {});
   }
@@ -177,12 +173,14 @@ export class Connection {
       if (this.#room.state === ConnectionState.Disconnected) throw kickedOut();
       this.#joined = true;
     } catch (error) {
+      const failure = connectError(error, this.#signalled);
+      this.microphone.close(failure);
       await this.leave();
-      throw connectError(error, this.#signalled);
+      throw failure;
     } finally {
       clearTimeout(this.#limit);
     }
-    this.#reviewPlayback();
+    this.#playback.review();
     this.#reviewPresence();
     for (const tell of this.#early) tell();
     this.#watchdog.start();
@@ -198,14 +196,8 @@ export class Connection {
   /** @throws PlaybackBlockedError if the browser refuses to play sound. */
   async start(): Promise<void> {
     this.#ear.resume();
-    try {
-      await this.#startAudio();
-    } catch {
-      if (this.#leaving) throw new NotConnectedError();
-      this.#tellPlayback();
-      throw new PlaybackBlockedError();
-    }
-    this.#tellPlayback();
+    if (await this.#playback.start()) return;
+    throw this.#leaving ? new NotConnectedError() : new PlaybackBlockedError();
   }
 
   /** @throws DOMException from the browser. */
@@ -262,7 +254,7 @@ export class Connection {
       .on(RoomEvent.ParticipantDisconnected, () => {
         if (room.remoteParticipants.size === 0) this.#agentGone(FAREWELL_MS);
       })
-      .on(RoomEvent.AudioPlaybackStatusChanged, () => this.#reviewPlayback());
+      .on(RoomEvent.AudioPlaybackStatusChanged, () => this.#playback.review());
   }
 
   #failAfter(ms: number, failure: () => VatelConnectError): void {
@@ -272,7 +264,11 @@ export class Connection {
   }
 
   async #leave(): Promise<void> {
-    if (!this.#joined) this.#failJoin(cancelled());
+    if (!this.#joined) {
+      const failure = cancelled();
+      this.#failJoin(failure);
+      this.microphone.close(failure);
+    }
     this.#letGo();
     let limit: ReturnType<typeof setTimeout> | undefined;
     const tooLong = new Promise((resolve) => {
@@ -315,7 +311,9 @@ export class Connection {
 
   /** Microphone and loudspeaker stop at once, whatever the network makes of the good-bye. */
   #letGo(): void {
-    for (const timer of [this.#limit, this.#farewell, this.#settling]) clearTimeout(timer);
+    clearTimeout(this.#limit);
+    clearTimeout(this.#farewell);
+    this.#playback.close();
     removeEventListener("pagehide", this.#pageHidden);
     this.microphone.close();
     this.#watchdog.stop();
@@ -372,19 +370,6 @@ export class Connection {
     this.#tell("reconnected", {});
     this.microphone.reconnected();
     if (this.#hadVoice && this.#voices.tracks.length === 0) this.#agentGone(AGENT_RETURN_MS);
-  }
-
-  #reviewPlayback(): void {
-    clearTimeout(this.#settling);
-    this.#settling = setTimeout(() => this.#tellPlayback(), PLAYBACK_SETTLE_MS);
-  }
-
-  #tellPlayback(): void {
-    clearTimeout(this.#settling);
-    const blocked = !this.#room.canPlaybackAudio;
-    if (!this.joined || blocked === this.#blocked) return;
-    this.#blocked = blocked;
-    this.#tell(blocked ? "playback_blocked" : "playback_allowed", {});
   }
 
   #tell<Type extends MessageType>(type: Type, data: MessageData[Type]): void {

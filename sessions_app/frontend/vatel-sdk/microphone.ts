@@ -43,12 +43,11 @@ export class Microphone {
   #closed = false;
   #queue: Promise<unknown> = Promise.resolve();
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #watched = new AbortController();
   #open!: () => void;
   readonly #opened = new Promise<void>((resolve) => {
     this.#open = resolve;
   });
-  #refuse!: (error: NotConnectedError) => void;
+  #refuse!: (error: Error) => void;
   readonly #closing = new Promise<never>((_, reject) => {
     this.#refuse = reject;
   });
@@ -99,12 +98,11 @@ export class Microphone {
   }
 
   /** Let go of the device, now. What is still under way is refused, and a track that is granted late is stopped. */
-  close(): void {
+  close(error: Error = new NotConnectedError()): void {
     this.#closed = true;
     clearTimeout(this.#timer);
-    this.#watched.abort();
     this.#track?.stop();
-    this.#refuse(new NotConnectedError());
+    this.#refuse(error);
   }
 
   /** A prompt that nobody answers may keep an action waiting for ever; the end of the call does not wait for it. */
@@ -192,11 +190,8 @@ export class Microphone {
 
   /** LiveKit tells nothing of a switch on the device, and stops sending after five seconds of it. */
   #watch(media: MediaStreamTrack): void {
-    this.#watched.abort();
-    this.#watched = new AbortController();
-    const { signal } = this.#watched;
-    media.addEventListener("mute", () => this.#settle(), { signal });
-    media.addEventListener("unmute", () => this.#settle(), { signal });
+    media.addEventListener("mute", () => this.#settle());
+    media.addEventListener("unmute", () => this.#settle());
     this.#label = media.label;
   }
 
@@ -221,28 +216,25 @@ export class Microphone {
     if (isOther) this.#tell("microphone_switched", { label: this.#label });
   }
 
-  /** Muting, a dead device and a mute by the server all look alike from outside; only our own mute is not a loss. */
+  /** Muting, a dead device and a mute by the server all look alike from outside. */
   #lose(): void {
     clearTimeout(this.#timer);
     this.#hasEnded = false;
-    if (this.#wanted) this.#tellTrouble("microphone_lost");
+    this.#tellTrouble("microphone_lost");
   }
 
   /** The microphone works, as far as can be seen; or its own switch is off. */
   #settle(): void {
-    clearTimeout(this.#timer);
     const media = this.#track?.mediaStreamTrack;
-    if (!this.#wanted || media?.readyState !== "live") return;
+    if (this.#closed || media?.readyState !== "live") return;
+    clearTimeout(this.#timer);
     if (!media.muted) this.#tellTrouble(undefined);
-    else {
-      this.#timer = setTimeout(() => {
-        if (this.#wanted) this.#tellTrouble("microphone_muted_by_hardware");
-      }, HARDWARE_MUTE_MS);
-    }
+    else this.#timer = setTimeout(() => this.#tellTrouble("microphone_muted_by_hardware"), HARDWARE_MUTE_MS);
   }
 
   #tellTrouble(trouble: Trouble | undefined): void {
     if (trouble === this.#trouble || this.#closed) return;
+    if (trouble && !this.#wanted) return; // the page's own mute is no trouble, and hides any other
     this.#trouble = trouble;
     this.#tell(trouble ?? "microphone_restored", {});
   }

@@ -108,6 +108,7 @@ export class WebRTCSession {
    * it, which is sooner than after it.
    *
    * @throws NotConnectedError without a call, or when it ends meanwhile.
+   * @throws VatelConnectError the same as `connect()`, when that fails meanwhile.
    */
   async setMicrophoneTrack(track: MediaStreamTrack): Promise<void> {
     if (!this.#connection || this.#connection.leaving) track.stop();
