@@ -236,12 +236,15 @@ def catalogue(lines: Lines) -> Iterator[Stop]:
             show(failed(code))
             expect(page.get_by_role("alert")).to_contain_text(situation["title"])
             yield code, page
+    show({"name": "microphone", "isUnanswered": True})
+    expect(page.locator("#notice")).to_contain_text(SITUATIONS["microphone_unanswered"]["title"])
+    yield "microphone_unanswered", page
     show(live())
     for turn, role, text in (("1", "agent", LONG_WORDS), ("2", "caller", "No, thank you.")):
         say = {"role": role, "turn": turn, "text": text, "isFinal": True, "at_ms": int(turn)}
         page.evaluate("say => talkPage.showSay(say)", say)
     for code, situation in SITUATIONS.items():
-        if situation["kind"] == "notice":
+        if situation["kind"] == "notice" and code != "microphone_unanswered":
             detail = {"detail": "Headset (Bluetooth), 04:f7:e4"} if situation["action"] == "device" else {}
             show(live({"code": code, **detail}))
             expect(page.locator("#notice")).to_contain_text(situation["title"])
