@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
+import wave
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -60,6 +63,18 @@ class Said:
 
     starts: float
     ends: float
+
+
+def joined(names: Iterable[str]) -> bytes:
+    """One WAV of several."""
+    whole = io.BytesIO()
+    with wave.open(whole, "wb") as out:
+        for name in names:
+            with wave.open(str(SPEECH / f"{name}.wav")) as part:
+                if not out.getnframes():
+                    out.setparams(part.getparams())
+                out.writeframes(part.readframes(part.getnframes()))
+    return whole.getvalue()
 
 
 def give_voice(context: BrowserContext) -> None:
@@ -167,9 +182,9 @@ class Caller:
         self.hang_up_button.click()
         self.expect_state("ended")
 
-    def say(self, name: str, *, to_the_end: bool = True) -> Said:
-        """Speak speech/NAME.wav."""
-        wav = base64.b64encode((SPEECH / f"{name}.wav").read_bytes()).decode()
+    def say(self, *names: str, to_the_end: bool = True) -> Said:
+        """Speak speech/NAME.wav, several in one breath."""
+        wav = base64.b64encode(joined(names)).decode()
         times = self.page.evaluate("wav => window.microphone.say(wav)", wav)
         if to_the_end:
             self.page.evaluate("() => window.microphone.finished")

@@ -94,7 +94,11 @@ def test_tab_closed_in_mid_sentence_leaves_what_was_heard_of_it(
     cable = Cable(caller.page)
     caller.call()
     session = caller.session
-    caller.say("long_question", to_the_end=speaker == "agent")
+    if speaker == "agent":
+        caller.say("long_question")
+    else:
+        # Long enough for a busy machine to write some words of it before its end.
+        caller.say("long_question", "hello", "long_question", "weather", to_the_end=False)
     number = {"agent": 2, "caller": 1}[speaker]
     caller.expect_speaking(speaker, number)
     # Now only a request that outlives the page can bring the rest.
@@ -109,7 +113,7 @@ def test_tab_closed_in_mid_sentence_leaves_what_was_heard_of_it(
     assert [row.seq for row in logged] == list(range(1, len(logged) + 1))
     *_, cut, end = logged
     assert (end.type, end.data) == ("hang_up", {"by": "page_closed"})
-    assert cut.data["cut_by"] == "page_closed"
+    assert cut.data.get("cut_by") == "page_closed", logged
     # Meanwhile more words were heard, and the recogniser may have thought better of the last one.
     [words] = texts([cut], speaker)
     assert likeness(heard, words) >= 0.7
@@ -151,6 +155,8 @@ def test_second_tab_on_a_call_is_refused_with_a_sentence_and_the_first_goes_on(
         route.fulfill(response=mine, json={**mine.json(), **of_first})
 
     second.page.route("**/sessions/", take_for_its_own)
+    # With locks in the browser it would not come so far: see test_page_life.py.
+    second.page.evaluate("() => { navigator.locks.request = async (name, how, use) => use({ name }); }")
     second.start()
     second.expect_state("live")
     expect(second.standing).to_have_text("This call is open in another tab, which keeps its transcript.")
