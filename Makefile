@@ -22,6 +22,9 @@ QUICK := $(foreach noun,concierge slots spoken,tests/sandbox/test_$(noun).py)
 # Of the site's tests, those that start servers of their own, and those that try thousands of cases.
 THOROUGH := $(foreach noun,any_bytes bench frames protocol server,tests/site/test_$(noun).py)
 
+# They talk and listen in real time, which is mostly waiting. Each of the two has servers of its own.
+PAIRED := --numprocesses 2 --dist loadfile
+
 FRONTEND := $(shell find sessions_app/frontend -name '*.ts')
 
 .PHONY: run test check unit thorough postgresql chaos pictures sandbox-tests e2e bench fix clean bundle lint
@@ -59,11 +62,11 @@ chaos: .venv/.installed
 	python -m pytest -q tests/chaos
 
 sandbox-tests: .venv/.installed
-	python -m pytest -q tests/sandbox $(QUICK:%=--ignore=%)
+	python -m pytest -q $(PAIRED) tests/sandbox $(QUICK:%=--ignore=%)
 
 e2e: .venv/.installed static/dist/.built
 	python -m tests.e2e.browser --install
-	python -m pytest -q tests/e2e
+	python -m pytest -q $(PAIRED) tests/e2e
 
 bench: .venv/.installed static/dist/.built
 	python -m bench page
