@@ -86,6 +86,9 @@ export class FakeSender {
   track: MediaStreamTrack | null;
   /** Of everything that the media server sent, and of the microphone's sound. */
   readonly counted: { packets: number; energy: number | undefined } = { packets: 0, energy: 0 };
+  /** The pair of addresses in use, and the answers that each pair has got. */
+  pair = "a";
+  readonly answers: Record<string, number> = { a: 6, b: 1 };
   isStuck = false;
 
   constructor(track: MediaStreamTrack) {
@@ -99,7 +102,10 @@ export class FakeSender {
   async getStats(): Promise<Map<string, object>> {
     if (this.isStuck) return new Promise(() => undefined);
     const { packets: packetsReceived, energy: totalAudioEnergy } = this.counted;
-    const report = new Map<string, object>([["t", { type: "transport", packetsReceived }]]);
+    const report = new Map<string, object>([
+      ["t", { type: "transport", packetsReceived }],
+      [this.pair, { type: "candidate-pair", responsesReceived: this.answers[this.pair] }],
+    ]);
     if (totalAudioEnergy !== undefined) report.set("m", { type: "media-source", totalAudioEnergy });
     return report;
   }

@@ -152,6 +152,29 @@ test("a line that stays dead is left by itself, once", async (context) => {
   assert.equal(line.media.readyState, "ended");
 });
 
+test("a dead line that tries one pair of addresses after the other stays dead", async (context) => {
+  const line = new Line(context);
+  await line.begin();
+  await line.pass(5, TALK);
+  for (let looks = 0; looks < GIVE_UP_LOOKS; looks += 1) {
+    assert.ok(line.sender);
+    if (looks % 5 === 0) line.sender.pair = line.sender.pair === "a" ? "b" : "a";
+    await line.pass(1, DEAD);
+  }
+  assert.deepEqual(line.news(), ["connection_poor", "disconnected"]);
+});
+
+test("answers to connectivity checks alone keep a call alive", async (context) => {
+  const line = new Line(context);
+  await line.begin();
+  for (let times = 0; times < 20; times += 1) {
+    assert.ok(line.sender);
+    line.sender.answers.a = (line.sender.answers.a ?? 0) + 1;
+    await line.pass(5, DEAD);
+  }
+  assert.equal(line.call.session.connectionState, ConnectionState.Connected);
+});
+
 test("a reconnection that leads nowhere is left too, counted from the last packet", async (context) => {
   const line = new Line(context);
   const room = await line.begin();

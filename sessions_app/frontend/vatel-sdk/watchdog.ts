@@ -52,8 +52,17 @@ export interface Watched {
 
 /** All of it only ever grows, unless a track comes or goes. What the browser does not measure is NaN. */
 interface Reading {
-  /** Packets and bytes of all kinds: even with nobody speaking there are reports and connectivity checks. */
-  received: number;
+  /**
+   * Packets and bytes of all kinds, by what counted them: even with nobody speaking there are reports and connectivity
+   * checks. Apart, because a dying connection changes over to another pair of addresses, with a count of its own.
+   */
+  received: Map<string, number>;
+  sentEnergy: number;
+  heardEnergy: number;
+}
+
+interface Changes {
+  hasReceived: boolean;
   sentEnergy: number;
   heardEnergy: number;
 }
@@ -142,12 +151,12 @@ export class Watchdog {
     }
   }
 
-  #judgeLine(changes: Reading | undefined): void {
+  #judgeLine(changes: Changes | undefined): void {
     const isReconnecting = this.#watched.isReconnecting();
-    if (changes && changes.received > 0) {
+    if (changes?.hasReceived) {
       this.#still = 0;
       this.#line.look(false);
-    } else if (changes?.received === 0 || isReconnecting) {
+    } else if (changes || isReconnecting) {
       this.#still += 1;
       // Without our sound the server has nothing to report, and the connectivity checks are further apart.
       const isReporting = this.#watched.microphone.track?.isUpstreamPaused === false;
@@ -156,7 +165,7 @@ export class Watchdog {
     }
   }
 
-  #judgeMicrophone({ sentEnergy }: Reading): void {
+  #judgeMicrophone({ sentEnergy }: Changes): void {
     const device = this.#watched.microphone.live?.mediaStreamTrack;
     if (device && device !== this.#device) {
       this.#device = device;
@@ -167,7 +176,7 @@ export class Watchdog {
     this.#wasLive = device !== undefined;
   }
 
-  #judgeAgent({ heardEnergy }: Reading): void {
+  #judgeAgent({ heardEnergy }: Changes): void {
     if (heardEnergy >= SOUND) {
       this.#hasAgentSounded = true;
       this.#hasAgentWritten = false;
@@ -209,27 +218,28 @@ class Alarm {
 /** Undefined: there is nothing to measure. */
 async function read(tracks: (LocalAudioTrack | RemoteTrack | undefined)[]): Promise<Reading | undefined> {
   const reports = await Promise.all(tracks.map((track) => track?.getRTCStatsReport()));
-  const reading = { received: 0, sentEnergy: Number.NaN, heardEnergy: 0 };
-  let isAny = false;
+  const received = new Map<string, number>();
+  const reading = { received, sentEnergy: Number.NaN, heardEnergy: 0 };
   for (const report of reports) {
-    // Safari's and Firefox's reports leave out other parts than Chromium's.
-    report?.forEach((stats) => {
-      isAny = true;
+    report?.forEach((stats, id) => {
+      // Browsers differ in which of these they count, and where.
       const { packetsReceived = 0, bytesReceived = 0, requestsReceived = 0, responsesReceived = 0 } = stats;
       if (stats.type === "inbound-rtp" || stats.type === "transport" || stats.type === "candidate-pair") {
-        reading.received += packetsReceived + bytesReceived + requestsReceived + responsesReceived;
+        received.set(id, packetsReceived + bytesReceived + requestsReceived + responsesReceived);
       }
       if (stats.type === "media-source") reading.sentEnergy = Number(stats.totalAudioEnergy);
       if (stats.type === "inbound-rtp") reading.heardEnergy += Number(stats.totalAudioEnergy);
     });
   }
-  return isAny ? reading : undefined;
+  return received.size > 0 ? reading : undefined;
 }
 
-function changesOf(last: Reading | undefined, now: Reading | undefined): Reading | undefined {
+/** Undefined: nothing was measured twice. */
+function changesOf(last: Reading | undefined, now: Reading | undefined): Changes | undefined {
   if (!last || !now) return undefined;
+  const grown = [...now.received].map(([id, count]) => count - (last.received.get(id) ?? Number.NaN));
   return {
-    received: now.received - last.received,
+    hasReceived: grown.some((more) => more > 0),
     sentEnergy: now.sentEnergy - last.sentEnergy,
     heardEnergy: now.heardEnergy - last.heardEnergy,
   };
