@@ -6,7 +6,7 @@ import type { Say, ToolCall } from "./events";
 import type { ToolPage } from "./page-tools";
 import type { Standing } from "./relay";
 import { type Action, SITUATIONS, type SituationCode } from "./situations";
-import { allowedStorage } from "./storage";
+import { allowedStorage, remember } from "./storage";
 
 /** What the visitor asks for. */
 export interface TalkWishes {
@@ -167,7 +167,7 @@ export class TalkPage implements ToolPage {
 
   setTheme(theme: "dark" | "light"): void {
     document.documentElement.dataset.theme = theme;
-    this.#localStorage?.setItem(THEME_KEY, theme);
+    remember(this.#localStorage, THEME_KEY, theme);
     const paper = getComputedStyle(document.body).backgroundColor;
     for (const meta of document.querySelectorAll<HTMLMetaElement>("meta[name=theme-color]"))
       meta.content = paper;
@@ -283,7 +283,7 @@ export class TalkPage implements ToolPage {
 
   #switchCaptions(): void {
     this.#showCaptions(!this.#hasCaptions);
-    this.#localStorage?.setItem(CAPTIONS_KEY, this.#hasCaptions ? "on" : "off");
+    remember(this.#localStorage, CAPTIONS_KEY, this.#hasCaptions ? "" : "off");
   }
 
   #showCaptions(areShown: boolean): void {
