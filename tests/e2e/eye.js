@@ -97,10 +97,12 @@ window.eye = (() => {
     overlapping() {
       const found = [];
       const inPopover = document.querySelector(":popover-open");
-      const all = texts().filter(({ element }) => !inPopover || inPopover.contains(element));
+      const all = texts()
+        .filter(({ element }) => !inPopover || inPopover.contains(element))
+        .map((text) => ({ ...text, scroller: scrollerOf(text.element) }));
       for (const [i, one] of all.entries()) {
         for (const other of all.slice(i + 1)) {
-          if (scrollerOf(one.element) !== scrollerOf(other.element)) continue;
+          if (one.scroller !== other.scroller) continue;
           const isOn = one.boxes.some((a) =>
             other.boxes.some(
               (b) =>

@@ -40,7 +40,7 @@ class Eye:
         page.emulate_media(forced_colors="none")
 
     def glance(self, state: str, page: Page) -> None:
-        """What the page's size alone can spoil."""
+        """What the page's size alone can spoil; and that what a desktop shows, the others show."""
         self.seen.append(state)
         prepare(page)
         everything: list[str] = []

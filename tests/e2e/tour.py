@@ -12,9 +12,9 @@ from playwright.sync_api import BrowserContext, Page, Route, WebSocketRoute, exp
 
 from tests.e2e import provoke
 from tests.e2e.caller import PATIENCE_MS, SITUATIONS, Caller
-from tests.e2e.lines import Lines
+from tests.e2e.lines import LineCaller, Lines
 from tests.e2e.servers import ROOT, Site
-from tests.e2e.stand_in import Answer, failing
+from tests.e2e.stand_in import Answer, Line, failing
 
 Stop = tuple[str, Page]
 
@@ -36,7 +36,7 @@ CITIES = [
 def first_call(lines: Lines) -> Iterator[Stop]:
     """One visitor's first call, from the first sight of the page until it is loaded anew."""
     line = lines.open(Answer(has_agent=False), gated=True)
-    visitor = lines.visit(line, provoke.DEVICES, provoke.PROMPT_OPEN, **STILL)
+    visitor = visit(lines, line, provoke.DEVICES, provoke.PROMPT_OPEN)
     page = visitor.page
     script = Held(page.context, "**/dist/conversation*.js")
     mint = Held(page.context, "**/sessions/")
@@ -57,6 +57,10 @@ def first_call(lines: Lines) -> Iterator[Stop]:
 
     visitor.expect_state("microphone")
     yield "microphone", page
+    elsewhere = lines.in_tab(page.context.new_page(), line).open().start()
+    elsewhere.expect_failure("call_elsewhere")
+    yield "failed, talk here", elsewhere.page
+    elsewhere.page.close()
     expect(visitor.main).to_have_attribute("data-situation", "microphone_unanswered", timeout=PATIENCE_MS)
     yield "microphone, unanswered", page
     page.evaluate("() => answerPrompt()")
@@ -154,11 +158,6 @@ def first_call(lines: Lines) -> Iterator[Stop]:
     visitor.notice.get_by_role("button").click()
     visitor.expect_no_notice()
 
-    elsewhere = lines.in_tab(page.context.new_page(), line).open().start()
-    elsewhere.expect_failure("call_elsewhere")
-    yield "failed, talk here", elsewhere.page
-    elsewhere.page.close()
-
     gate = line.gate
     assert gate
     gate.mode = "shut"
@@ -177,7 +176,7 @@ def first_call(lines: Lines) -> Iterator[Stop]:
 
 def failures(lines: Lines, login_site: Site, account: tuple[str, str]) -> Iterator[Stop]:
     """A failure for each kind of way out; of "talk here" see `first_call`."""
-    visitor = lines.visit(lines.open(*failing(status=500)), **STILL)
+    visitor = visit(lines, lines.open(*failing(status=500)))
     visitor.open().start()
     visitor.expect_failure("platform_failed")
     yield "failed, try again", visitor.page
@@ -225,7 +224,7 @@ def other_pages(lines: Lines) -> Iterator[Stop]:
 
 def catalogue(lines: Lines) -> Iterator[Stop]:
     """Every situation, shown by the page's own code: some of them cannot be provoked, and most take long."""
-    page = lines.visit(**STILL).open().page
+    page = visit(lines, lines.open()).open().page
     page.evaluate(talk_page())
 
     def show(state: dict[str, Any]) -> None:
@@ -273,6 +272,14 @@ def live(*notices: dict[str, Any]) -> dict[str, Any]:
 
 
 # ------------------------------------------------------------------ on the way
+
+
+def visit(lines: Lines, line: Line, *scripts: str) -> LineCaller:
+    visitor = lines.visit(line, *scripts, **STILL)
+    # A snapshot of the document for each look would take longer than the looks.
+    visitor.page.context.tracing.stop()
+    visitor.page.context.tracing.start()
+    return visitor
 
 
 class Held:
