@@ -27,7 +27,7 @@ PAIRED := --numprocesses 2 --dist loadfile
 
 FRONTEND := $(shell find sessions_app/frontend -name '*.ts')
 
-.PHONY: run test check unit thorough postgresql chaos pictures sandbox-tests e2e bench fix clean bundle lint
+.PHONY: run test check unit thorough postgresql chaos pictures screenshots sandbox-tests e2e bench fix clean bundle lint
 
 run: .venv/.installed static/dist/.built
 	@python run.py
@@ -103,9 +103,15 @@ static/dist/.built: node_modules/.installed tsconfig.json $(FRONTEND)
 clean:
 	rm -rf .venv node_modules build static/dist staticfiles test-results .mypy_cache .ruff_cache .pytest_cache
 
+# Every state of the pages: phones and desktop, light and dark.
+screenshots: .venv/.installed static/dist/.built
+	python -m tests.e2e.browser --install
+	PICTURES=build/pictures python -m pytest -q tests/e2e/test_pictures.py
+
+# Those that the documents show.
 pictures: .venv/.installed static/dist/.built
 	python -m tests.e2e.browser --install
-	python -m pytest -q tests/e2e/test_pictures.py
+	PICTURES=build/pictures python -m pytest -q tests/e2e/test_pictures.py -k fit_phones_and_desktops
 	mkdir -p docs
 	cp build/pictures/talk-live-desktop-light.png docs/talk.png
 	cp build/pictures/admin-transcript-desktop-light.png docs/transcript.png
