@@ -48,6 +48,16 @@ test("on and off at the same time ends off", async (context) => {
   assert.equal(published(call).isMuted, true);
 });
 
+test("off and on at the same time ends on", async () => {
+  const call = new Call();
+  await call.begin();
+  const media = new FakeMedia();
+  await call.session.setMicrophoneTrack(media.asTrack());
+  await Promise.all([call.session.setMicrophoneEnabled(false), call.session.setMicrophoneEnabled(true)]);
+  assert.equal(media.enabled, true);
+  assert.equal(published(call).isMuted, false);
+});
+
 test("a page that mutes first is published muted", async () => {
   const call = new Call();
   await call.begin();
@@ -187,6 +197,11 @@ test("a microphone that is given while the call is joined is sent before the sou
   await call.room.asked();
   await settled();
   assert.deepEqual(call.room.published, []);
+  const publish = call.room.localParticipant.publishTrack;
+  call.room.localParticipant.publishTrack = (track, options) => {
+    assert.equal(track.isMuted, true, "the mute comes before the sound");
+    return publish(track, options);
+  };
   call.room.signalled();
   await Promise.all([sending, muting]);
   assert.equal(published(call).mediaStreamTrack, media.asTrack());

@@ -87,6 +87,7 @@ export class Microphone {
 
   /** Unmute, after getting and publishing a microphone if there is none or it has ended; or mute. */
   setEnabled(enabled: boolean): Promise<void> {
+    this.#wanted = enabled; // at once: what still waits to be sent is sent accordingly
     return this.#inOrder(() => (enabled ? this.#enable() : this.#mute()));
   }
 
@@ -161,17 +162,15 @@ export class Microphone {
   }
 
   async #enable(): Promise<void> {
-    this.#wanted = true;
     const track = this.#track;
     // Not by LiveKit's unmute: it asks for the device that has ended, and for no other.
     if (!track || track.mediaStreamTrack.readyState === "ended") return this.#publish(await this.#capture());
-    await track.unmute();
+    if (this.#wanted) await track.unmute();
     this.#settle();
   }
 
   async #mute(): Promise<void> {
-    this.#wanted = false;
-    await this.#track?.mute();
+    if (!this.#wanted) await this.#track?.mute();
   }
 
   /** Our own getUserMedia: LiveKit's keeps a microphone open that is granted after the hang-up. */
