@@ -3,7 +3,7 @@ import { test } from "node:test";
 import type { LocalAudioTrack } from "livekit-client";
 import { HARDWARE_MUTE_MS, TAKEOVER_MS } from "../../sessions_app/frontend/vatel-sdk/microphone";
 import { browserGives, FakeMedia } from "./vatel-sdk-media";
-import { Call, type FakeSender, settled, TOKEN, URL_ } from "./vatel-sdk-room";
+import { Call, type FakeSender, settled } from "./vatel-sdk-room";
 
 const CAPTURE = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 const TIMERS = { apis: ["setTimeout" as const] };
@@ -186,64 +186,6 @@ test("a microphone that a reconnection could not bring back is told as lost, and
   await call.session.setMicrophoneEnabled(true);
   assert.equal(published(call).mediaStreamTrack, fresh.asTrack());
   assert.equal(call.types().at(-1), "microphone_restored");
-});
-
-test("a microphone that is given while the call is joined is sent before the sound can flow", async () => {
-  const call = new Call();
-  const connecting = call.session.connect({ token: TOKEN, url: URL_ });
-  const media = new FakeMedia();
-  const sending = call.session.setMicrophoneTrack(media.asTrack());
-  const muting = call.session.setMicrophoneEnabled(false);
-  await call.room.asked();
-  await settled();
-  assert.deepEqual(call.room.published, []);
-  const publish = call.room.localParticipant.publishTrack;
-  call.room.localParticipant.publishTrack = (track, options) => {
-    assert.equal(track.isMuted, true, "the mute comes before the sound");
-    return publish(track, options);
-  };
-  call.room.signalled();
-  await Promise.all([sending, muting]);
-  assert.equal(published(call).mediaStreamTrack, media.asTrack());
-  assert.equal(published(call).isMuted, true);
-  call.room.admit();
-  await connecting;
-  assert.deepEqual(call.heard, []);
-});
-
-test("what happens to a microphone before the call is joined is told when it is", async (context) => {
-  context.mock.timers.enable(TIMERS);
-  const call = new Call();
-  const connecting = call.session.connect({ token: TOKEN, url: URL_ });
-  await call.room.asked();
-  call.room.signalled();
-  const media = new FakeMedia();
-  await call.session.setMicrophoneTrack(media.asTrack());
-  media.switch(false);
-  context.mock.timers.tick(HARDWARE_MUTE_MS);
-  assert.deepEqual(call.heard, []);
-  call.room.admit();
-  await connecting;
-  assert.deepEqual(call.types(), ["microphone_muted_by_hardware"]);
-});
-
-test("a microphone that waits for a call which is never joined is let go, with the call's own error", async () => {
-  for (const [code, end] of [
-    ["failed", (call: Call) => call.room.refuse(new Error("no"))],
-    ["cancelled", (call: Call) => void call.session.disconnect()],
-  ] as const) {
-    const call = new Call();
-    const media = new FakeMedia();
-    const both = Promise.all([
-      call.session.connect({ token: TOKEN, url: URL_ }),
-      call.session.setMicrophoneTrack(media.asTrack()),
-    ]);
-    await call.room.asked();
-    end(call);
-    await assert.rejects(both, { name: "VatelConnectError", code });
-    assert.equal(media.readyState, "ended");
-    assert.deepEqual(call.room.published, []);
-  }
 });
 
 test("another track takes the place of the first without a gap, and the first is stopped", async () => {

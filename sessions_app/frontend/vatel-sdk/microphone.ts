@@ -1,7 +1,7 @@
 /** The caller's microphone in one connection: published once, then muted, unmuted and replaced. */
 
 import { LocalAudioTrack, type LocalTrack, type Room, Track, TrackEvent } from "livekit-client";
-import { NotConnectedError } from "./errors";
+import { NotConnectedError, VatelConnectError } from "./errors";
 import type { MessageData } from "./messages";
 
 const CAPTURE: MediaTrackConstraints = {
@@ -80,7 +80,8 @@ export class Microphone {
     try {
       await this.#inOrder(() => this.#publish(media));
     } catch (error) {
-      media.stop();
+      // One that a failed join never took may serve the page's next try.
+      if (!(error instanceof VatelConnectError) || error.code === "cancelled") media.stop();
       throw error;
     }
   }

@@ -108,7 +108,8 @@ export class WebRTCSession {
    * it, which is sooner than after it.
    *
    * @throws NotConnectedError without a call, or when it ends meanwhile.
-   * @throws VatelConnectError the same as `connect()`, when that fails meanwhile.
+   * @throws VatelConnectError the same as `connect()`, when that fails meanwhile. A track that the server had not taken
+   * by then stays the page's, which may try again with it, unless it was the page that gave up.
    */
   async setMicrophoneTrack(track: MediaStreamTrack): Promise<void> {
     if (!this.#connection || this.#connection.leaving) track.stop();
