@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -56,6 +58,36 @@ def test_readmes_map_names_what_is_there() -> None:
     rooms = {path for path in tracked if re.fullmatch(r"sessions_app/[a-z_]+\.py", path)}
     obvious = {f"sessions_app/{name}.py" for name in ("__init__", "apps", "urls", "routing")}
     assert rooms - obvious - named == set()
+
+
+def test_every_situation_is_described_as_it_is_and_has_a_test() -> None:
+    catalogue = json.loads((ROOT / "sessions_app" / "situations.json").read_text())
+    page = (ROOT / "sessions_app" / "frontend" / "talk-page.ts").read_text()
+    actions = page.split("const ACTIONS = {")[1].split("}")[0]
+    buttons = dict(re.findall(r'^  (\w+): "(.*)",$', actions, re.MULTILINE))
+    document = (ROOT / "docs" / "situations.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in document.splitlines() if line.startswith("| `")]
+    assert [row[:4] for row in rows] == [
+        [
+            f"`{code}`",
+            situation["kind"],
+            f"**{situation['title']}** {situation['sentence']}",
+            buttons[situation["action"]] or "none",
+        ]
+        for code, situation in catalogue.items()
+    ]
+    assert [(row[0], row[-1]) for row in rows if row[0].strip("`") not in source_of(row[-1].strip("`"))] == []
+
+
+def source_of(test: str) -> str:
+    """Of "path::name", with its decorators; "" if there is no such test."""
+    path, name = test.split("::")
+    text = (ROOT / path).read_text()
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+            return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
+    return ""
 
 
 def test_pictures_are_there() -> None:

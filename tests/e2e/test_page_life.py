@@ -81,6 +81,20 @@ def test_page_that_the_device_has_put_to_sleep(lines: Lines) -> None:
     caller.expect_the_button_helps()
 
 
+def test_laptop_whose_lid_was_closed(lines: Lines) -> None:
+    """page_asleep: the log has the nap; a call that outlives it goes on, else it is told why it ended."""
+    caller = lines.visit()
+    caller.page.clock.install()
+    caller.call()
+    caller.page.clock.fast_forward(60_000)
+    caller.expect_logged("page_asleep")
+    caller.expect_agent_heard()
+    caller.page.clock.fast_forward(60_000)
+    caller.line.remove_caller()
+    caller.expect_call_failed("page_asleep")
+    caller.expect_the_button_helps()
+
+
 def test_page_that_breaks(lines: Lines, watch: Watch) -> None:
     watch.allow("The call failed")
     caller = lines.visit(None, BROKEN_ONCE).open().start()
