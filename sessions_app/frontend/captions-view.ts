@@ -39,13 +39,16 @@ export class CaptionsView {
     this.#log = log;
     this.#list = list;
     this.#agentName = agentName;
+    let furthest = 0; // how far it could be scrolled at the last look
     log.addEventListener("scroll", () => {
       const { scrollHeight, scrollTop, clientHeight } = log;
-      this.#follows = scrollHeight - scrollTop - clientHeight < FOLLOW_PX;
+      // What has moved since then may be the captions, not the visitor: `resized` comes to that.
+      if (scrollHeight - clientHeight === furthest) this.#follows = furthest - scrollTop < FOLLOW_PX;
     });
     // The captions grow, or the buttons beside them take their room.
     const resized = new ResizeObserver(() => {
       if (this.#follows) log.scrollTop = log.scrollHeight;
+      furthest = log.scrollHeight - log.clientHeight;
     });
     resized.observe(list);
     resized.observe(log);

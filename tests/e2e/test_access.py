@@ -131,6 +131,42 @@ def test_screen_readers_get_turns_once_they_are_finished(lines: Lines) -> None:
     assert "You are" in visitor.captions.aria_snapshot()
 
 
+def test_newest_words_stay_in_sight_of_those_who_do_not_read_back(lines: Lines) -> None:
+    page = lines.visit(**tour.STILL).open().page
+    page.evaluate(tour.talk_page())
+    page.evaluate("state => talkPage.showState(state)", tour.live())
+    for number in range(12):
+        say = {
+            "role": "agent",
+            "turn": f"{number}",
+            "text": tour.LONG_WORDS,
+            "isFinal": True,
+            "at_ms": number,
+        }
+        page.evaluate("say => talkPage.showSay(say)", say)
+    newest = page.locator("#captions li.say").last
+    expect(newest).to_be_in_viewport()
+    # Words and, before the page has moved to them, something as tall as the window.
+    page.evaluate("""() => new Promise((done) => {
+      talkPage.showSay({ role: "agent", turn: "12", text: "Here you are.", isFinal: true, at_ms: 12 });
+      requestAnimationFrame(() => setTimeout(() => {
+        talkPage.showList("Numbers", Array.from({ length: 30 }, (_, number) => `Number ${number}`));
+        requestAnimationFrame(() => requestAnimationFrame(done));
+      }));
+    })""")
+    expect(page.get_by_text("Number 29")).to_be_in_viewport()
+    page.set_viewport_size({"width": 390, "height": 844})
+    expect(page.get_by_text("Number 29")).to_be_in_viewport()
+
+    # Somebody who reads back is not disturbed.
+    page.locator("#captions li.say").first.scroll_into_view_if_needed()
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    say = {"role": "caller", "turn": "13", "text": "Thank you.", "isFinal": True, "at_ms": 13}
+    page.evaluate("say => talkPage.showSay(say)", say)
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    expect(page.locator("#captions li.say").first).to_be_in_viewport()
+
+
 def test_moves_only_for_those_who_want_it(lines: Lines) -> None:
     visitor = lines.visit()
     script = tour.Held(visitor.page.context, "**/dist/conversation*.js")

@@ -114,7 +114,7 @@ def first_call(lines: Lines) -> Iterator[Stop]:
     yield "live, tools are done and failed", page
 
     use_tool("show_list", title="Cities", items=CITIES)
-    expect(page.get_by_role("heading", name="Cities")).to_be_visible()
+    expect(page.get_by_role("heading", name="Cities")).to_be_in_viewport()
     yield "live, a list", page
 
     say("3", LONG_WORDS, is_final=False)
