@@ -163,7 +163,8 @@ export class Call {
     sdk.catch(() => undefined); // awaited below; without a microphone it does not matter
     const onLost = () => this.#fail(attempt, new CallFailure("moved_to_another_tab"));
     if (!(await lock.take(here, onLost))) throw new CallFailure("call_elsewhere");
-    if (attempt.isOver) return this.#freeTab();
+    // Another attempt may have the lock by now.
+    if (attempt.isOver) return this.#attempt ? undefined : lock.release();
     attempt.cleanups.push(() => lock.release());
 
     // A browser that asks first may be refused, or wait longer than a credential is good for. One that does not ask
@@ -172,16 +173,8 @@ export class Call {
     microphone.catch(() => undefined); // awaited below
     if (!(await isMicrophoneGranted())) await microphone;
     if (attempt.isOver) return;
-    const [session, track] = await Promise.all([this.#join(attempt, sdk), microphone]);
-    if (attempt.isOver || !session || !track) return;
-    if (attempt.live.isMuted) await session.setMicrophoneEnabled(false);
-    await session.setMicrophoneTrack(track);
+    await this.#join(attempt, sdk, microphone);
     if (!attempt.isOver) this.#becomeLive(attempt);
-  }
-
-  /** Of an attempt that ended while it waited for the lock. Another one may have it by now. */
-  #freeTab(): void {
-    if (!this.#attempt) this.#options.lock.release();
   }
 
   /** Undefined: the attempt is over. */
@@ -212,18 +205,22 @@ export class Call {
     this.#options.emit({ kind: "microphone", track });
   }
 
-  /** Joins a call of the site's. Undefined: the attempt is over. */
-  async #join(attempt: Attempt, sdk: Promise<() => VoiceSession>): Promise<VoiceSession | undefined> {
+  /** Joins a call of the site's. The attempt may be over by then. */
+  async #join(
+    attempt: Attempt,
+    sdk: Promise<() => VoiceSession>,
+    microphone: Promise<MediaStreamTrack | undefined>,
+  ): Promise<void> {
     for (let isFirst = true; ; isFirst = false) {
       const [credential, createSession] = await Promise.all([this.#mint(attempt), sdk]);
-      if (attempt.isOver) return undefined;
+      if (attempt.isOver) return;
       const session = createSession();
       attempt.session = session;
       attempt.tools = this.#toolCalls(attempt, session);
       const unsubscribe = session.on("*", (message) => this.#receive(attempt, message as WireMessage));
       attempt.cleanups.push(unsubscribe);
       try {
-        await session.connect({ token: credential.webrtc_token, url: credential.url, room: credential.room });
+        await Promise.all([this.#connect(session, credential), this.#send(attempt, session, microphone)]);
       } catch (error) {
         if (attempt.isOver || !isFirst || failureOf(error) !== "media_refused") throw error;
         // A page that was held up brings its token too late. A fresh one is worth one try, and no word about it.
@@ -232,14 +229,27 @@ export class Call {
         this.#close(attempt);
         continue;
       }
-      if (attempt.isOver) {
-        await session.disconnect();
-        return undefined;
-      }
-      // A refusal to play comes as `playback_blocked` too; the call goes on without sound until the next click.
-      void session.start().catch(() => undefined);
-      return session;
+      return attempt.isOver ? session.disconnect() : undefined;
     }
+  }
+
+  async #connect(session: VoiceSession, { webrtc_token, url, room }: Credential): Promise<void> {
+    await session.connect({ token: webrtc_token, url, room });
+    // A refusal to play comes as `playback_blocked` too; the call goes on without sound until the next click.
+    void session.start().catch(() => undefined);
+  }
+
+  /** Gives the microphone to the session as soon as both are there. */
+  async #send(
+    attempt: Attempt,
+    session: VoiceSession,
+    microphone: Promise<MediaStreamTrack | undefined>,
+  ): Promise<void> {
+    const track = await microphone;
+    if (attempt.isOver || !track) return;
+    // Not awaited: it counts at once, and is carried out with the track.
+    const muting = attempt.live.isMuted ? session.setMicrophoneEnabled(false) : undefined;
+    await Promise.all([muting, session.setMicrophoneTrack(track)]);
   }
 
   async #mint(attempt: Attempt): Promise<Credential> {
@@ -292,7 +302,12 @@ export class Call {
     if (SIGNS_OF_VOICE.has(message.type)) attempt.hasVoice = true;
     const before = attempt.live;
     this.#change(attempt, liveAfter(before, message, say, clock.now()));
-    if (attempt.live.isAgentHere && !before.isAgentHere) this.#expectVoice(attempt);
+    if (attempt.live.isAgentHere && !before.isAgentHere) {
+      attempt.after(
+        VOICE_ABSENT_MS,
+        () => attempt.hasVoice || this.#fail(attempt, new CallFailure("agent_silent")),
+      );
+    }
     if (message.type === "speech_stopped") attempt.replyDueAt = attempt.now();
 
     if (message.type === "reply_audible") this.#record(attempt, attempt.replyEntry(message.data));
@@ -321,12 +336,6 @@ export class Call {
     this.#record(attempt, runs_on === "page" ? { ...entry, runs_on } : entry);
     this.#options.emit({ kind: "tool", call });
     if (runs_on === "page") attempt.tools?.run(call); // the server runs others when the entry arrives
-  }
-
-  #expectVoice(attempt: Attempt): void {
-    attempt.after(VOICE_ABSENT_MS, () => {
-      if (!attempt.hasVoice) this.#fail(attempt, new CallFailure("agent_silent"));
-    });
   }
 
   #fail(attempt: Attempt, error: unknown): void {

@@ -322,7 +322,9 @@ export class TalkPage implements ToolPage {
 
 function noticeOf(state: CallState): Notice | undefined {
   if (state.name === "microphone" && state.isUnanswered) return { code: "microphone_unanswered" };
-  return state.name === "live" ? state.notices[0] : undefined;
+  if (state.name !== "live") return undefined;
+  // A microphone that was silent before it was muted is no trouble now.
+  return state.notices.find(({ code }) => !(state.isMuted && code === "microphone_silent"));
 }
 
 /** Whether it keeps the two from hearing each other, rather than being there to be decided. */
