@@ -15,7 +15,7 @@ import { Relay } from "./relay";
 import { SecondDoor } from "./second-door";
 import { SettingsView } from "./settings-view";
 import { CallFailure, SITUATIONS } from "./situations";
-import { allowedStorage } from "./storage";
+import { allowedStorage, remember } from "./storage";
 import { TabLock } from "./tab-lock";
 import { TalkPage } from "./talk-page";
 import { postLeftovers, Unsent } from "./unsent";
@@ -134,11 +134,11 @@ export class Conversation {
     const isLive = state.name === "live";
     this.#wakeLock.want(isLive);
     if (this.#isUnderWay(state)) {
-      this.#tabStorage?.setItem(LEFT_KEY, "");
+      remember(this.#tabStorage, LEFT_KEY, "yes");
       // Inside the click: a browser that holds back the sound holds back the measuring too.
       this.#levels ??= new Levels(this.#page.remoteAudioContainer);
     } else {
-      this.#tabStorage?.removeItem(LEFT_KEY);
+      remember(this.#tabStorage, LEFT_KEY, "");
       this.#voices.stop();
       this.#levels?.close();
       this.#levels = undefined;
@@ -235,8 +235,8 @@ export class Conversation {
   }
 
   async #tellOfLeftCall(): Promise<void> {
-    if (this.#tabStorage?.getItem(LEFT_KEY) == null) return;
-    this.#tabStorage.removeItem(LEFT_KEY);
+    if (!this.#tabStorage?.getItem(LEFT_KEY)) return;
+    remember(this.#tabStorage, LEFT_KEY, "");
     // A tab that was duplicated has the first one's storage, whose call goes on.
     if (await this.#tabLock.isTaken()) return;
     if (this.#isUnderWay(this.#call.state)) return; // by a quick click, meanwhile
@@ -262,7 +262,7 @@ export class Conversation {
   #leave(): void {
     const left = this.#tabStorage?.getItem(LEFT_KEY);
     this.#call.hangUp("page_closed"); // the session leaves on this event too; a page that comes back starts anew
-    if (left != null) this.#tabStorage?.setItem(LEFT_KEY, "");
+    if (left) remember(this.#tabStorage, LEFT_KEY, left);
     // The newest call first, should there be more than browsers let a page leave behind.
     for (const relay of [...this.#relays.values()].reverse()) relay.leave();
   }
