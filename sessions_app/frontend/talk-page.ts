@@ -251,6 +251,7 @@ export class TalkPage implements ToolPage {
     setText(find("#failure h2"), title);
     setText(find("#failure p"), failed.sentence ?? sentence);
     setText(find("#start span"), ACTIONS[action]);
+    find("#start svg").toggleAttribute("hidden", action === "reload" || action === "login"); // its microphone
   }
 
   #showButtons(state: CallState): void {
@@ -333,10 +334,17 @@ function isTrouble({ code }: Notice): boolean {
   return action !== "device" && action !== "dismiss";
 }
 
+/** Whether it keeps the agent from hearing the caller. */
+function silences(notice: Notice): boolean {
+  const { group } = SITUATIONS[notice.code];
+  return isTrouble(notice) && (group === "microphone" || group === "media");
+}
+
 function doingOf(live: LiveState): string {
-  // Nothing arrives while the line is away, and a muted caller is told that nobody listens.
+  // Nothing arrives while the line is away, and nobody is told to be listened to who cannot be heard.
   if (live.reconnectingSince !== null || !live.isAgentHere) return "";
-  return live.isMuted && live.doing === "listening" ? "" : DOING[live.doing];
+  const isHeard = !live.isMuted && !live.notices.some(silences);
+  return isHeard || live.doing !== "listening" ? DOING[live.doing] : "";
 }
 
 function isPressed(button: HTMLButtonElement): boolean {
