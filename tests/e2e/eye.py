@@ -15,6 +15,8 @@ TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 SMALL_PHONE: ViewportSize = {"width": 320, "height": 640}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 DESKTOP: ViewportSize = {"width": 1280, "height": 800}
+LAPTOP: ViewportSize = {"width": 1366, "height": 620}
+"""What a browser leaves of a small one's 768 lines."""
 DESKTOP_AT_200_PERCENT: ViewportSize = {"width": 640, "height": 400}
 """What a zoom does to a page: it has half the CSS pixels."""
 
@@ -33,18 +35,18 @@ class Eye:
         self.glance(state, page)
         self.note(state, page.evaluate("() => eye.unfocused()"))
         self.note(f"{state}, dark", axe(page, "dark"))
-        page.set_viewport_size(DESKTOP)
+        page.set_viewport_size(LAPTOP)
         self.note(f"{state}, light", axe(page, "light"))
         page.emulate_media(forced_colors="active")
         self.note(f"{state}, forced colours", page.evaluate("() => eye.edgeless()"))
         page.emulate_media(forced_colors="none")
 
     def glance(self, state: str, page: Page) -> None:
-        """What the page's size alone can spoil; and that what a desktop shows, the others show."""
+        """What the page's size alone can spoil; and that what a laptop shows, the others show."""
         self.seen.append(state)
         prepare(page)
         everything: list[str] = []
-        for size in (DESKTOP, DESKTOP_AT_200_PERCENT, SMALL_PHONE):
+        for size in (LAPTOP, DESKTOP_AT_200_PERCENT, SMALL_PHONE):
             page.set_viewport_size(size)
             where = f"{state}, {size['width']}x{size['height']}"
             for measure, found in page.evaluate("() => eye.look()").items():
