@@ -65,8 +65,9 @@ _NUDGES = 3
 
 # A caller whose connection broke may come back under the same identity.
 _RETURN_LIMIT_S = 5.0
-# What the caller has not yet played when the last word has left us: jitter buffers and the sound card.
-_LAST_WORDS_S = 0.25
+# What the caller has not yet played when the last word has left us: jitter buffers, the sound card. Messages
+# may still be on their way too: nothing tells when they have arrived, and who leaves takes them along.
+_LAST_WORDS_S = 0.5
 
 # A reply starts max(silence + recognition, min_delay) after the last word. Two stretches of speech within
 # min_delay are one turn, so a short VAD silence splits no sentence.
@@ -236,17 +237,19 @@ class Conversation:
             if await self._caller_comes(join_timeout_s):
                 self._calls.set_status(self._id, "in_progress")
                 wire.open()
-            if await self._over == "agent_ended":
-                await asyncio.sleep(_LAST_WORDS_S)
+            await self._over
         finally:
             wire.give_up()  # the session closes only when no tool is out
             await session.aclose()
-            await utils.aio.cancel_and_wait(publishing)
-            await speaker.aclose()
             await wits.aclose()
-            if self._over.done() and self._over.result() in ("agent_ended", "sandbox_stopped"):
+            says_goodbye = self._over.done() and self._over.result() in ("agent_ended", "sandbox_stopped")
+            if says_goodbye:
                 wire.send("session_ended")
             await wire.close()
+            if says_goodbye:
+                await asyncio.sleep(_LAST_WORDS_S)
+            await utils.aio.cancel_and_wait(publishing)
+            await speaker.aclose()
 
     async def _delete_room(self) -> None:
         """Nobody else would: a caller whose agent is gone sits in the room alone, and hears nothing."""

@@ -59,6 +59,7 @@ class Caller:
     def __init__(self, tools: dict[str, str]) -> None:
         self.messages: list[Message] = []
         self.heard: list[NDArray[np.int16]] = []  # all that came from the agent, 10 ms each
+        self._heard_at: list[int] = []  # how much of it was there when each message came
         self.connected = True
         self._tools = tools
         self._tasks: set[asyncio.Task[None]] = set()
@@ -133,6 +134,10 @@ class Caller:
         await self.say(name)
         return await self.message(kind, where, start)
 
+    def heard_before(self, message: Message) -> NDArray[np.int16]:
+        """All that had come from the agent when this message came."""
+        return np.concatenate(self.heard[: self._heard_at[self.messages.index(message)]])
+
     def agent_speaks(self) -> bool:
         """The agent has been heard in the last 100 ms that came."""
         return any(_is_loud(frame) for frame in self.heard[-10:])
@@ -154,6 +159,7 @@ class Caller:
             reader = await self._streams.get()
             message: Message = json.loads(await reader.read_all())
             self.messages.append(message)
+            self._heard_at.append(len(self.heard))
             await self._notify()
             data = message["data"]
             if message["type"] == "tool_call" and data["toolName"] in self._tools:
