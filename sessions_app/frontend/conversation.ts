@@ -35,7 +35,7 @@ export class Conversation {
   });
   readonly #settings = new SettingsView({
     onDevice: (what, id) => this.#use(what, id),
-    onPushToTalk: (isOn) => this.#setPushToTalk(isOn),
+    onPushToTalk: (isOn) => this.#keys.setPushToTalk(isOn),
     onCaptionSize: (captionSize) => this.#page.showDisplay({ captionSize }),
   });
   readonly #keys = new Keys({
@@ -199,11 +199,6 @@ export class Conversation {
         void this.#call.useSpeaker("");
         break;
     }
-  }
-
-  #setPushToTalk(isOn: boolean): void {
-    this.#keys.setPushToTalk(isOn);
-    void this.#call.setMuted(isOn);
   }
 
   #toggleMute(): void {

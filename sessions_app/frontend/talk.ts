@@ -6,6 +6,7 @@
 import { site_unreachable } from "../situations.json";
 import type * as ConversationModule from "./conversation";
 import type { Conversation } from "./conversation";
+import { find } from "./elements";
 import { LateModule } from "./late-module";
 import { allowedStorage } from "./storage";
 
@@ -71,12 +72,6 @@ function showFailure(): void {
   find("#failure h2").textContent = site_unreachable.title;
   find("#failure p").textContent = site_unreachable.sentence;
   find("#start span").textContent = "Try again";
-}
-
-function find(selector: string): HTMLElement {
-  const element = document.querySelector<HTMLElement>(selector);
-  if (!element) throw new Error(`The page has no ${selector}.`);
-  return element;
 }
 
 start.addEventListener("click", begin);
