@@ -1,7 +1,7 @@
 import { Attempt } from "./attempt";
 import type { CallEvent, CallState, LiveState, Notice, VoiceSession } from "./call-state";
 import type { Clock } from "./clock";
-import { failureOf, lossOf } from "./endings";
+import { failureOf, isTokenRefused, lossOf } from "./endings";
 import { type Entry, toolCallOf, type WireMessage } from "./events";
 import { isSame, liveAfter, SIGNS_OF_VOICE, UNLOGGED } from "./live";
 import type { Credential } from "./mint";
@@ -222,7 +222,7 @@ export class Call {
       try {
         await Promise.all([this.#connect(session, credential), this.#send(attempt, session, microphone)]);
       } catch (error) {
-        if (attempt.isOver || !isFirst || failureOf(error) !== "media_refused") throw error;
+        if (attempt.isOver || !isFirst || !isTokenRefused(error)) throw error;
         // A page that was held up brings its token too late. A fresh one is worth one try, and no word about it.
         unsubscribe();
         this.#record(attempt, attempt.entry("call_failed", { code: "media_refused" }));
@@ -246,7 +246,8 @@ export class Call {
     microphone: Promise<MediaStreamTrack | undefined>,
   ): Promise<void> {
     const track = await microphone;
-    if (attempt.isOver || !track) return;
+    // A session whose token was refused meanwhile would stop what the next one is to send.
+    if (attempt.isOver || attempt.session !== session || !track) return;
     // Not awaited: it counts at once, and is carried out with the track.
     const muting = attempt.live.isMuted ? session.setMicrophoneEnabled(false) : undefined;
     await Promise.all([muting, session.setMicrophoneTrack(track)]);

@@ -35,6 +35,11 @@ export function failureOf(error: unknown): SituationCode {
   }
 }
 
+/** Whether the media server refused the token itself: then nothing is open, and another token may do. */
+export function isTokenRefused(error: unknown): boolean {
+  return error instanceof Error && error.name === "VatelConnectError" && failureOf(error) === "media_refused";
+}
+
 function connectFailureOf({ code }: VatelConnectError): SituationCode {
   if (code === "refused") return "media_refused";
   return code === "no_media" ? "media_blocked" : "media_unreachable";
