@@ -173,7 +173,7 @@ export class TalkPage implements ToolPage {
       meta.content = paper;
   }
 
-  /** `captionSize`: a name that talk.css has a size for. */
+  /** `captionSize`: a name that captions.css has a size for. */
   showDisplay({ captionSize }: { captionSize: string }): void {
     this.main.dataset.captionSize = captionSize;
   }
