@@ -37,6 +37,9 @@ export async function mint(url: string, csrfToken: string, request: MintRequest)
   }
   if (status === 201) return answer as Credential;
   const { code, message } = (answer as { error?: { code?: unknown; message?: unknown } } | null)?.error ?? {};
-  if (isSiteCode(code) && typeof message === "string") throw new CallFailure(code, { sentence: message });
+  if (isSiteCode(code) && typeof message === "string") {
+    // What is wrong with a request is for whoever has written it; the visitor can only load the page anew.
+    throw new CallFailure(code, code === "bad_request" ? {} : { sentence: message });
+  }
   throw new CallFailure("site_unreachable");
 }

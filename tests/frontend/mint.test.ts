@@ -45,6 +45,14 @@ test("the site's own code and sentence say why there is none", async () => {
   assert.deepEqual(result, ["platform_busy", "No room."]);
 });
 
+test("what is wrong with the page's request is not the visitor's to read", async () => {
+  const { result } = await mintAt(
+    400,
+    '{"error":{"code":"bad_request","message":"agent_id must be a UUID."}}',
+  );
+  assert.equal(result, "bad_request");
+});
+
 test("codes that are not the site's to tell are none of its answers", async () => {
   assert.equal(
     (await mintAt(500, '{"error":{"code":"media_lost","message":"…"}}')).result,
