@@ -262,8 +262,9 @@ class StandIn:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), answer.after_s)
         if answer.is_hung_up or self._stopping.is_set():
-            assert request.transport
-            request.transport.abort()
+            if request.transport:
+                request.transport.abort()
+            return web.Response(status=503)
         if answer.status != 200 or answer.body is not None:
             return web.Response(status=answer.status, text=answer.body or "", content_type="application/json")
         return web.json_response(await self._credential(line, answer))

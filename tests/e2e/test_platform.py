@@ -100,7 +100,7 @@ def test_page_that_the_site_does_not_understand(lines: Lines, watch: Watch) -> N
 @pytest.mark.parametrize(
     ("code", "name", "value"),
     [
-        ("unknown_agent", "agentId", str(uuid.UUID(int=9, version=4))),
+        ("unknown_agent", "agentId", str(uuid.UUID(int=999, version=4))),
         ("consent_required", "consent", "0123456789ab"),
     ],
 )
