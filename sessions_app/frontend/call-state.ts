@@ -48,6 +48,7 @@ export type VoiceSession = Pick<
   | "on"
   | "connect"
   | "start"
+  | "microphoneTrack"
   | "setMicrophoneTrack"
   | "setMicrophoneEnabled"
   | "setSpeaker"

@@ -3,7 +3,7 @@ import type { CallEvent, CallState, LiveState, Notice, VoiceSession } from "./ca
 import type { Clock } from "./clock";
 import { failureOf, isTokenRefused, lossOf } from "./endings";
 import { type Entry, toolCallOf, type WireMessage } from "./events";
-import { isSame, liveAfter, SIGNS_OF_VOICE, UNLOGGED } from "./live";
+import { isSame, liveAfter, NEW_TRACKS, SIGNS_OF_VOICE, UNLOGGED } from "./live";
 import type { Credential } from "./mint";
 import { withNotice, withoutNotice } from "./notices";
 import { CallFailure, type SituationCode } from "./situations";
@@ -19,6 +19,15 @@ const AGENT_ABSENT_MS = 20_000;
 const VOICE_ABSENT_MS = 15_000;
 /** An agent that has said that the session is over leaves at once; this is for one that stays. */
 const FAREWELL_MS = 5_000;
+/** They end when another microphone is in use. */
+const SITUATIONS_OF_MICROPHONE = [
+  "microphone_lost",
+  "microphone_muted_by_hardware",
+  "microphone_offered",
+  "microphone_silent",
+  "microphone_switched",
+  "microphone_unusable",
+] as const;
 /** Longer than any tool may take: an agent that has not answered by now is not thinking about it any more. */
 const THOUGHT_MS = 15_000;
 
@@ -86,6 +95,7 @@ export class Call {
       await attempt.session.setMicrophoneEnabled(!isMuted);
       if (attempt.isOver) return;
       this.#record(attempt, attempt.entry("microphone_muted", { muted: isMuted }));
+      this.#showMicrophone(attempt);
     } catch {
       // Unmuting may have to get the device anew, and it may be gone.
       if (attempt.isOver) return;
@@ -94,25 +104,26 @@ export class Call {
     }
   }
 
-  /** Speaks with another microphone from now on; "" is the system's, nothing the remembered one, anew. */
-  async useMicrophone(deviceId?: string): Promise<void> {
+  /**
+   * Speaks with another microphone from now on; "" is the system's, nothing the remembered one, anew. False: it
+   * cannot be used, and the one before stays.
+   */
+  async useMicrophone(deviceId?: string): Promise<boolean> {
     const attempt = this.#attempt;
-    if (!attempt?.session || this.#state.name !== "live") return;
+    if (!attempt?.session || this.#state.name !== "live") return true;
     try {
       const track = await this.#options.openMicrophone(deviceId);
-      if (attempt.isOver) return track.stop();
+      if (attempt.isOver) {
+        track.stop();
+        return true;
+      }
       await attempt.session.setMicrophoneTrack(track);
       this.#keepMicrophone(attempt, track);
-      this.settle(
-        "microphone_lost",
-        "microphone_silent",
-        "microphone_muted_by_hardware",
-        "microphone_unusable",
-      );
+      this.settle(...SITUATIONS_OF_MICROPHONE);
+      return true;
     } catch {
-      // Without any microphone, "the one before" would be no comfort: that it is lost is said already.
-      const isLost = attempt.live.notices.some(({ code }) => code === "microphone_lost");
-      if (!isLost) this.notice({ code: "microphone_unusable" });
+      if (!attempt.isOver) this.notice({ code: "microphone_unusable" });
+      return attempt.isOver;
     }
   }
 
@@ -120,6 +131,7 @@ export class Call {
   async useSpeaker(deviceId: string): Promise<boolean> {
     try {
       await this.#attempt?.session?.setSpeaker(deviceId);
+      this.settle("speaker_unusable", "speaker_offered");
       return true;
     } catch {
       this.notice({ code: "speaker_unusable" });
@@ -161,11 +173,10 @@ export class Call {
     this.#set({ name: "microphone", isUnanswered: false });
     const sdk = loadSdk();
     sdk.catch(() => undefined); // awaited below; without a microphone it does not matter
-    const onLost = () => this.#fail(attempt, new CallFailure("moved_to_another_tab"));
-    if (!(await lock.take(here, onLost))) throw new CallFailure("call_elsewhere");
-    // Another attempt may have the lock by now.
-    if (attempt.isOver) return this.#attempt ? undefined : lock.release();
     attempt.cleanups.push(() => lock.release());
+    const isAlone = await lock.take(here, () => this.#fail(attempt, new CallFailure("moved_to_another_tab")));
+    if (attempt.isOver) return;
+    if (!isAlone) throw new CallFailure("call_elsewhere");
 
     // A browser that asks first may be refused, or wait longer than a credential is good for. One that does not ask
     // gives the microphone while the site and the media server are at work.
@@ -198,6 +209,11 @@ export class Call {
       cancelHint();
       cancelLimit();
     }
+  }
+
+  /** LiveKit may have taken another track than the one that it was given. */
+  #showMicrophone({ session }: Attempt): void {
+    if (session?.microphoneTrack) this.#options.emit({ kind: "microphone", track: session.microphoneTrack });
   }
 
   #keepMicrophone(attempt: Attempt, track: MediaStreamTrack): void {
@@ -318,6 +334,7 @@ export class Call {
       emit({ kind: "interim", session: attempt.credential.session, interim: placed.interim });
     }
     if (say) emit({ kind: "said", say });
+    if (NEW_TRACKS.has(message.type)) this.#showMicrophone(attempt);
 
     if (message.type === "interruption") emit({ kind: "interrupted" });
     if (message.type === "session_ended") {

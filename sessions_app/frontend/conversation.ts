@@ -22,6 +22,8 @@ import { postLeftovers, Unsent } from "./unsent";
 import { VoiceView } from "./voice-view";
 import { WakeLock } from "./wake-lock";
 
+/** A question that nobody answers must not stand over the captions for the rest of the call. */
+const OFFER_MS = 20_000;
 /** Kept in the tab while a call goes on, so that a page which is loaded anew can say what became of it. */
 const LEFT_KEY = "voicedemo.left";
 
@@ -34,7 +36,7 @@ export class Conversation {
     onNotice: (notice) => this.#act(notice),
   });
   readonly #settings = new SettingsView({
-    onDevice: (what, id) => this.#use(what, id),
+    onDevice: (what, id) => void this.#use(what, id),
     onPushToTalk: (isOn) => this.#keys.setPushToTalk(isOn),
     onCaptionSize: (captionSize) => this.#page.showDisplay({ captionSize }),
   });
@@ -168,7 +170,7 @@ export class Conversation {
         const what = code === "microphone_offered" ? "microphone" : "speaker";
         const device = this.#offers[what];
         this.#call.settle(code);
-        if (device) this.#use(what, device.id);
+        if (device) void this.#use(what, device.id);
         break;
       }
       case "dismiss":
@@ -177,10 +179,11 @@ export class Conversation {
     }
   }
 
-  #use(what: "microphone" | "speaker", id: string): void {
-    this.#devices.choose(what, id);
-    if (what === "microphone") void this.#call.useMicrophone(id);
-    else void this.#call.useSpeaker(id);
+  /** Remembers a device once it has proved to work. */
+  async #use(what: "microphone" | "speaker", id: string): Promise<void> {
+    const isUsable = await (what === "microphone" ? this.#call.useMicrophone(id) : this.#call.useSpeaker(id));
+    if (isUsable) this.#devices.choose(what, id);
+    else await this.#devices.refresh(); // shows again what is in use
   }
 
   #hearOfDevices(event: DeviceEvent): void {
@@ -191,6 +194,7 @@ export class Conversation {
       case "offered":
         this.#offers[event.what] = event.device;
         this.#call.notice({ code: `${event.what}_offered`, detail: event.device.label });
+        setTimeout(() => this.#call.settle(`${event.what}_offered`), OFFER_MS); // it stays in the settings
         break;
       case "gone":
         // Of a microphone the session itself tells, which hears its end.

@@ -35,6 +35,13 @@ const OF_AGENT: ReadonlySet<string> = new Set([
 
 export const SIGNS_OF_VOICE: ReadonlySet<string> = new Set(["agent_voice", "reply_audible", "response_text"]);
 
+/** The session may send another track of the microphone's after these. */
+export const NEW_TRACKS: ReadonlySet<string> = new Set([
+  "microphone_switched",
+  "microphone_restored",
+  "reconnected",
+]);
+
 /** They tell the page whom to wait for; in the log, what the agent does speaks for itself. */
 export const UNLOGGED: ReadonlySet<string> = new Set(["agent_here", "agent_voice"]);
 

@@ -17,12 +17,12 @@ const ENDS: Readonly<Record<string, readonly SituationCode[]>> = {
 const URGENCY: readonly SituationCode[] = [
   "reconnecting",
   "playback_blocked",
+  "microphone_unusable", // above the loss that it was meant to mend, or the click would seem to have done nothing
   "microphone_lost",
   "microphone_muted_by_hardware",
   "microphone_silent",
   "agent_unheard",
   "connection_poor",
-  "microphone_unusable",
   "speaker_unusable",
   "microphone_switched",
   "speaker_gone",

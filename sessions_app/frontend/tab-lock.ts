@@ -15,26 +15,37 @@ export class TabLock {
   }
 
   /**
-   * Takes the lock; false: another tab holds it. With `here` it is taken from that tab, whose `onLost` is called.
-   * One that this page holds is let go first.
+   * Takes the lock; false: another tab holds it, or it was released meanwhile. With `here` it is taken from that
+   * tab, whose `onLost` is called. One that this page holds is let go first.
    */
   async take(here: boolean, onLost: () => void): Promise<boolean> {
     const locks = this.#locks;
     if (!locks) return true;
     this.release();
-    await this.#free;
+    let isWanted = true;
+    this.#release = () => {
+      isWanted = false;
+    };
+    const before = this.#free;
+    let finish = () => {};
+    this.#free = new Promise<void>((resolve) => {
+      finish = resolve;
+    });
+    await before;
     return new Promise((resolve, reject) => {
       let isHeld = false;
-      const held = locks.request(NAME, here ? { steal: true } : { ifAvailable: true }, (lock) => {
-        isHeld = lock !== null;
-        resolve(isHeld);
-        if (!isHeld) return undefined;
-        return new Promise<void>((release) => {
-          this.#release = release;
-        });
-      });
-      // Rejected after it was given: stolen.
-      this.#free = held.catch((error) => (isHeld ? onLost() : reject(error)));
+      locks
+        .request(NAME, here ? { steal: true } : { ifAvailable: true }, (lock) => {
+          isHeld = lock !== null && isWanted;
+          resolve(isHeld);
+          if (!isHeld) return undefined;
+          return new Promise<void>((release) => {
+            this.#release = release;
+          });
+        })
+        // Rejected after it was given: stolen.
+        .catch((error) => (isHeld ? onLost() : reject(error)))
+        .finally(finish);
     });
   }
 
@@ -44,6 +55,7 @@ export class TabLock {
     return held.some(({ name }) => name === NAME);
   }
 
+  /** Gives the lock back, or gives up waiting for it. */
   release(): void {
     this.#release();
   }

@@ -96,10 +96,6 @@ export class TalkPage implements ToolPage {
     this.#captionsSwitch.addEventListener("click", () => this.#switchCaptions());
     find("#copy").addEventListener("click", () => void this.#copy());
     find("#download").addEventListener("click", () => this.#download());
-    // A key that is held down would press the button that has taken the place of the first one.
-    find(".dock").addEventListener("keydown", (event) => {
-      if (event.repeat && event.key === "Enter") event.preventDefault();
-    });
   }
 
   showState(state: CallState): void {
@@ -131,7 +127,7 @@ export class TalkPage implements ToolPage {
     this.#arrange();
 
     // A control that goes away takes the focus with it, and a keyboard would start again at the top of the page.
-    const isLost = focused && focused !== document.body && !focused.checkVisibility();
+    const isLost = focused && focused !== document.body && focused.getClientRects().length === 0;
     if (isLost) (live ? this.#mute : isUnderWay ? this.#hangUp : this.#start).focus();
   }
 
@@ -267,7 +263,7 @@ export class TalkPage implements ToolPage {
     }
     // The click that began the first call has agreed to them.
     const consent = document.querySelector<HTMLElement>("#consent");
-    if (consent && state.name !== "idle") consent.hidden = true;
+    if (consent && !isOver && state.name !== "idle") consent.hidden = true;
   }
 
   /** Makes room for what there is to read; after a call that is all of it. */

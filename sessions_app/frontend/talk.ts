@@ -74,6 +74,10 @@ function showFailure(): void {
   find("#start span").textContent = "Try again";
 }
 
+// A key that is held down would press the button that has taken the place of the first one.
+find(".dock").addEventListener("keydown", (event) => {
+  if (event.repeat && event.key === "Enter") event.preventDefault();
+});
 start.addEventListener("click", begin);
 hangUp.addEventListener("click", giveUp);
 for (const button of [start, find("[popovertarget=settings]")]) {

@@ -49,6 +49,10 @@ export class FakeSession {
     return () => this.#handlers.delete(handler as never);
   }
 
+  get microphoneTrack(): unknown {
+    return this.microphone;
+  }
+
   async connect({ token }: { token: string }): Promise<{ room: string }> {
     this.token = token;
     await this.connecting();
@@ -222,6 +226,12 @@ export function setUp() {
     },
     sessions,
     tracks,
+    /** A track that the session gets by itself. */
+    openTrack() {
+      const track = new FakeTrack();
+      tracks.push(track);
+      return track;
+    },
     /** What the level meter shows. */
     get metered() {
       return meter.at(-1);

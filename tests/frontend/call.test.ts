@@ -545,8 +545,8 @@ test("a lost microphone can be got again; as long as it cannot, it stays lost", 
   const it = await live();
   it.session.tell("microphone_lost");
   it.world.grant = () => Promise.reject(new CallFailure("microphone_missing"));
-  await it.call.useMicrophone();
-  assert.deepEqual(it.notices(), ["microphone_lost"]);
+  assert.equal(await it.call.useMicrophone(), false);
+  assert.deepEqual(it.notices(), ["microphone_unusable", "microphone_lost"]);
   it.world.grant = async () => undefined;
   await it.call.useMicrophone();
   assert.deepEqual(it.notices(), []);
@@ -577,6 +577,43 @@ test("with push to talk the microphone begins muted", async () => {
   await it.call.start({ isMuted: true });
   assert.equal(it.session.isMicrophoneOn, false);
   assert.equal(it.call.state.name === "live" && it.call.state.isMuted, true);
+});
+
+test("the meter follows the track that is sent, also when the session has taken another one", async () => {
+  const it = await live();
+  const other = it.openTrack();
+  it.session.microphone = other;
+  it.session.tell("microphone_switched", { label: "Desk" });
+  assert.equal(it.metered, other);
+});
+
+test("a token that may not speak is refused once, and its room is left", async () => {
+  const it = setUp();
+  it.world.prepare = (session) => {
+    session.switching = () => Promise.reject(Object.assign(new Error("…"), { name: "PublishTrackError" }));
+  };
+  await it.call.start();
+  await settled();
+  assert.deepEqual(it.call.state, { name: "failed", code: "media_refused" });
+  assert.equal(it.sessions.length, 1);
+  it.assertClosed();
+});
+
+test("a microphone that comes after its token was refused goes to the second session, alive", async () => {
+  const it = setUp();
+  it.world.isGranted = true;
+  const grant = deferred<void>();
+  it.world.grant = () => grant.promise;
+  it.world.prepare = (session) => {
+    if (it.sessions.length === 0) refuseToJoin("refused")(session);
+  };
+  const starting = it.call.start();
+  await settled();
+  grant.resolve();
+  await starting;
+  assert.equal(it.call.state.name, "live");
+  assert.equal(it.session.microphone, it.tracks[0]);
+  assert.equal(it.tracks[0]?.readyState, "live");
 });
 
 test("a speaker that cannot be used is told of", async () => {

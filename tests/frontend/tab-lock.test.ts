@@ -71,6 +71,15 @@ test("one tab's calls follow each other, however fast", async () => {
   assert.equal(await tab.take(false, unexpected), true);
 });
 
+test("a call that is given up before the browser has answered keeps no later one waiting", async () => {
+  const tab = inTab(new Locks());
+  const first = tab.take(false, unexpected);
+  tab.release();
+  const second = tab.take(false, unexpected);
+  assert.equal(await first, false);
+  assert.equal(await second, true);
+});
+
 test("without Web Locks, every tab may call", async () => {
   const tab = new TabLock(undefined);
   assert.equal(await tab.take(false, unexpected), true);

@@ -56,6 +56,11 @@ export class WebRTCSession {
     return this.#connection?.state ?? ConnectionState.Disconnected;
   }
 
+  /** The microphone's track that is sent, or would be if it were not muted; not always the one that the page gave. */
+  get microphoneTrack(): MediaStreamTrack | undefined {
+    return this.#connection?.microphone.track?.mediaStreamTrack;
+  }
+
   /**
    * Join the call. Resolves with the room's name when sound can flow both ways. Register handlers before: the
    * agent's first messages may arrive before this resolves.
