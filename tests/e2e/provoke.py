@@ -1,11 +1,8 @@
-"""Ways to make a browser's devices, sound and network fail: init scripts, flags, CDP commands.
-
-`page.evaluate` counts as a click and lets a page play sound: where that matters, `peek`.
-"""
+"""Ways to make a browser's devices, sound and network fail: init scripts, flags, CDP commands."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from playwright.sync_api import Browser, BrowserContext, CDPSession, Page, Route
 
@@ -18,7 +15,7 @@ PERMISSIONS = ["microphone", "screen-wake-lock"]  # granting any denies all that
 # ------------------------------------------------------------------ what a page has open
 
 WITNESS = """(() => {
-  const seen = window.witness = { tracks: [], connections: [], rooms: 0, held: false };
+  const seen = window.witness = { tracks: [], connections: [], rooms: 0 };
   const media = navigator.mediaDevices;
   if (media) {
     const open = media.getUserMedia.bind(media);
@@ -218,15 +215,6 @@ Until `openTheWall()`."""
 
 
 # ------------------------------------------------------------------ by the browser's own means
-
-
-def peek(page: Page, expression: str) -> Any:
-    """The value of an expression in the page, without counting as a click."""
-    answer = cdp(page).send(
-        "Runtime.evaluate",
-        {"expression": expression, "returnByValue": True, "awaitPromise": True, "userGesture": False},
-    )
-    return answer["result"].get("value")
 
 
 def cdp(page: Page) -> CDPSession:

@@ -25,15 +25,14 @@ class Agent:
         self.is_loud = True
         self.peak = 0
         """The loudest sample that came from the caller since it was last set to 0; full scale is 32768."""
-        self.received: list[dict[str, Any]] = []
         self._call_id = call_id
         self._greets = greets
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def join(self, url: str, token: str, voice: Voice) -> None:
         self.room.on("track_subscribed", lambda track, *_: self._start(self._listen(track)))
-        self.room.on("participant_connected", lambda _: self._start(self._greet()))
-        self.room.register_text_stream_handler(TOPIC, lambda reader, _: self._start(self._read(reader)))
+        # Before it is active, a caller on a busy machine may miss a message.
+        self.room.on("participant_active", lambda _: self._start(self._greet()))
         await self.room.connect(url, token)
         if voice != "none":
             self.is_loud = voice == "tone"
@@ -69,6 +68,7 @@ class Agent:
 
     async def _greet(self) -> None:
         if self._greets:
+            self._greets = False
             await self.tell("session_started", id=self._call_id)
             await self.tell("response_text", text=GREETING, turn_id="greeting", is_final=True)
 
@@ -80,9 +80,6 @@ class Agent:
                 self.peak = max(self.peak, int(np.abs(samples).max()))
         finally:
             await stream.aclose()
-
-    async def _read(self, reader: rtc.TextStreamReader) -> None:
-        self.received.append(json.loads(await reader.read_all()))
 
     def _start(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)
