@@ -22,7 +22,10 @@ QUICK := $(foreach noun,concierge slots spoken,tests/sandbox/test_$(noun).py)
 # Of the site's tests, those that start servers of their own, and those that try thousands of cases.
 THOROUGH := $(foreach noun,any_bytes bench frames protocol server,tests/site/test_$(noun).py)
 
-# They talk and listen in real time, which is mostly waiting. Each of the two has servers of its own.
+# Of the browser tests, those in which the agent's own ears must keep up with speech: one at a time.
+SPOKEN := $(foreach noun,call pictures proof relay security staff survival tools,tests/e2e/test_$(noun).py)
+
+# The others mostly wait. Each of the two at a time has servers of its own.
 PAIRED := --numprocesses 2 --dist loadfile
 
 FRONTEND := sessions_app/situations.json $(shell find sessions_app/frontend -name '*.ts')
@@ -62,11 +65,12 @@ chaos: .venv/.installed
 	python -m pytest -q tests/chaos
 
 sandbox-tests: .venv/.installed
-	python -m pytest -q $(PAIRED) tests/sandbox $(QUICK:%=--ignore=%)
+	python -m pytest -q tests/sandbox $(QUICK:%=--ignore=%)
 
 e2e: .venv/.installed static/dist/.built
 	python -m tests.e2e.browser --install
-	python -m pytest -q $(PAIRED) tests/e2e
+	python -m pytest -q $(PAIRED) tests/e2e $(SPOKEN:%=--ignore=%)
+	python -m pytest -q $(SPOKEN)
 
 bench: .venv/.installed static/dist/.built
 	python -m bench page

@@ -86,7 +86,7 @@ export class CaptionsView {
     const { line, item, words } = shown;
     if (line.isFinal && !say.isFinal) return;
     line.text = wordsAfter(line, say.text);
-    setText(words, line.text);
+    setText(words, line.text.trimEnd()); // a mark of what is cut off or unfinished comes right after it
     if (!say.isFinal) return;
     // Nothing of this turn was heard: it was cut before its first word.
     if (line.text) finish(shown);
