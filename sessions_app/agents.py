@@ -89,7 +89,10 @@ class Directory:
 
 
 def read_names(answer: Any) -> dict[UUID, str]:
-    """The names in an answer to `GET /v1/agents`, by id. Raises VatelBadAnswerError."""
+    """The names in an answer to `GET /v1/agents`, by id. Raises VatelBadAnswerError.
+
+    An entry that is no agent with an id is left out: it must not take the names of the others away.
+    """
     listed = answer.get("agents") if isinstance(answer, dict) else answer
     if not isinstance(listed, list):
         raise vatel.VatelBadAnswerError("the answer is no list of agents")
@@ -98,7 +101,9 @@ def read_names(answer: Any) -> dict[UUID, str]:
         try:
             names[UUID(entry["id"])] = read_name(entry.get("name"))
         except (AttributeError, KeyError, TypeError, ValueError):
-            raise vatel.VatelBadAnswerError("the list holds something that is no agent with an id") from None
+            logger.warning("the list of agents holds something that is no agent with an id")
+    if listed and not names:
+        raise vatel.VatelBadAnswerError("the list holds no agent with an id")
     return names
 
 

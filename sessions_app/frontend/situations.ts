@@ -9,6 +9,7 @@ export type Action =
   | "again"
   | "reload"
   | "login"
+  | "agents"
   | "here"
   | "unblock"
   | "microphone"

@@ -23,6 +23,7 @@ const ACTIONS = {
   again: "Try again",
   reload: "Reload the page",
   login: "Log in",
+  agents: "See all agents",
   here: "Talk here instead",
   unblock: "Turn on the sound",
   microphone: "Use my microphone again",
@@ -176,8 +177,10 @@ export class TalkPage implements ToolPage {
 
   /** The button before and after a call: what it does stands on it. */
   #act(wishes: TalkWishes): void {
+    const { loginUrl = "", agentsUrl = "" } = this.main.dataset;
     if (this.#action === "reload") location.reload();
-    else if (this.#action === "login") location.assign(this.main.dataset.loginUrl ?? "");
+    else if (this.#action === "login") location.assign(loginUrl);
+    else if (this.#action === "agents") location.assign(agentsUrl);
     else wishes.onStart({ here: this.#action === "here" });
   }
 
@@ -247,7 +250,7 @@ export class TalkPage implements ToolPage {
     setText(find("#failure h2"), title);
     setText(find("#failure p"), failed.sentence ?? sentence);
     setText(find("#start span"), ACTIONS[action]);
-    find("#start svg").toggleAttribute("hidden", action === "reload" || action === "login"); // its microphone
+    find("#start svg").toggleAttribute("hidden", action !== "again" && action !== "here"); // its microphone
   }
 
   #showButtons(state: CallState): void {

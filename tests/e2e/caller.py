@@ -24,6 +24,7 @@ BUTTONS = {
     "again": "Try again",
     "reload": "Reload the page",
     "login": "Log in",
+    "agents": "See all agents",
     "here": "Talk here instead",
     "unblock": "Turn on the sound",
     "microphone": "Use my microphone again",
@@ -31,6 +32,8 @@ BUTTONS = {
     "dismiss": "Close",
 }
 """What a situation's action is called on the page."""
+FILLER = "One moment, please."
+"""What the sandbox's agent says when a tool takes long."""
 START = re.compile("^(Start talking|Agree and start talking|Talk again)$")
 RAW = re.compile(r"Error:|DOMException|eyJ|undefined|NaN|\[object ")
 """What no page may show: an exception's text, a token, a value that was not there."""
@@ -193,15 +196,17 @@ class Caller:
     def ask(self, name: str, until: str = "") -> str:
         """Speak a sentence, and wait for the agent's next complete reply; returns its text.
 
+        What it says while a tool keeps it waiting is no reply yet.
+
         A reply that does not match `until` (case ignored) was to something misheard: the recogniser is
         a small one. The sentence is then said again, as a person would, three times at most.
         """
         replies = []
         for _ in range(3):
-            before = self.turns("agent").count()
+            before = self.replies().count()
             self.say(name)
-            self.expect_turns("agent", before + 1)
-            replies.append(self.turn_texts("agent")[before])
+            expect(self.replies().nth(before)).to_be_attached(timeout=PATIENCE_MS)
+            replies.append(self.replies().nth(before).locator("[data-text]").inner_text().strip())
             if re.search(until, replies[-1], re.IGNORECASE):
                 return replies[-1]
         raise AssertionError(f"no answer to {name!r} matches {until!r}: {replies}")
@@ -220,6 +225,10 @@ class Caller:
     def turns(self, role: str, *, final: bool = True) -> Locator:
         state = '[data-final="true"]' if final else ""
         return self.captions.locator(f'li[data-role="{role}"]{state}')
+
+    def replies(self) -> Locator:
+        """The agent's complete turns, but for those that only ask for patience."""
+        return self.turns("agent").filter(has_not_text=FILLER)
 
     def turn_texts(self, role: str) -> list[str]:
         return [text.strip() for text in self.turns(role).locator("[data-text]").all_inner_texts()]

@@ -19,7 +19,8 @@ def test_page_on_an_insecure_address(lines: Lines, watch: Watch) -> None:
     safe = caller.url
     caller.url = safe.replace("127.0.0.1", provoke.INSECURE_HOST)
     caller.open().expect_call_failed("insecure_origin", is_logged=False)
-    caller.way_out.click()
+    with caller.page.expect_navigation():
+        caller.way_out.click()
     caller.expect_call_failed("insecure_origin", is_logged=False)
     assert caller.line.minted == 0
     caller.page.context.grant_permissions(provoke.PERMISSIONS)
@@ -35,7 +36,9 @@ def test_page_whose_policy_forbids_microphones(lines: Lines, watch: Watch) -> No
     provoke.add_headers(caller.page.context, "**/agents/*/", {"permissions-policy": "microphone=()"})
     caller.open().start().expect_call_failed("microphone_policy", is_logged=False)
     caller.page.context.unroute_all()
-    caller.open().start().expect_a_call()
+    with caller.page.expect_navigation():
+        caller.way_out.click()
+    caller.start().expect_a_call()
 
 
 def test_visitor_who_says_no(lines: Lines) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import uuid
+from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Page, Route
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.lines import LineCaller, Lines
 from tests.e2e.stand_in import Answer, error
@@ -97,21 +98,27 @@ def test_page_that_the_site_does_not_understand(lines: Lines, watch: Watch) -> N
     expect_reload_helps(caller)
 
 
-@pytest.mark.parametrize(
-    ("code", "name", "value"),
-    [
-        ("unknown_agent", "agentId", str(uuid.UUID(int=999, version=4))),
-        ("consent_required", "consent", "0123456789ab"),
-    ],
-)
-def test_page_older_than_the_site(code: str, name: str, value: str, lines: Lines, watch: Watch) -> None:
+def test_page_of_older_terms(lines: Lines, watch: Watch) -> None:
     watch.allow(NETWORK_LOG)
     caller = lines.visit().open()
-    outdate(caller.page, name, value)
+    outdate(caller.page, "consent", "0123456789ab")
     caller.start()
-    caller.expect_call_failed(code, is_logged=False)
+    caller.expect_call_failed("consent_required", is_logged=False)
     assert caller.line.minted == 0
     expect_reload_helps(caller)
+
+
+def test_agent_that_is_no_longer_offered(lines: Lines, watch: Watch) -> None:
+    watch.allow(NETWORK_LOG)
+    caller = lines.visit().open()
+    outdate(caller.page, "agentId", str(uuid.UUID(int=999, version=4)))
+    caller.start()
+    caller.expect_call_failed("unknown_agent", is_logged=False)
+    assert caller.line.minted == 0
+    caller.way_out.click()
+    expect(caller.page.get_by_role("heading", name="Who do you want to talk with?")).to_be_visible()
+    caller.page.locator(f'a[href="{urlsplit(caller.url).path}"]').click()
+    caller.start().expect_a_call()
 
 
 def test_platform_that_takes_too_long(slow: LineCaller) -> None:

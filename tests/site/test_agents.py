@@ -110,6 +110,11 @@ class OfferTests(TestCase):
         self.platform.agents = 200, ALL[:1]
         assert self.names() == ["Ada"]
 
+    def test_one_odd_entry_takes_no_name_away(self) -> None:
+        self.platform.agents = 200, [7, {"id": 5}, None, *ALL]
+        with self.assertLogs("sessions_app.agents", "WARNING"):
+            assert self.names() == ["Bob", "Ada"]
+
     def test_click_does_not_wait_for_a_newer_list(self) -> None:
         page = Page(f"/agents/{ADA}/")
         self.clock.now += 3600
