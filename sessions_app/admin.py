@@ -87,7 +87,7 @@ class ListedSession(Protocol):
 
 @admin.register(VoiceSession)
 class VoiceSessionAdmin(ReadOnlyAdmin):
-    list_display = ("status", "started", "agent", "length", "turns", "proof_state", "last_words")
+    list_display = ("status", "started", "agent", "length", "turns_said", "proof_state", "words_said")
     list_filter = (ProofFilter, "state", "agent_name", "end_reason", "created_at")
     search_fields = ("id", "call_id")
     search_help_text = "Number of a session or of a call on the platform, whole or in part"
@@ -145,7 +145,7 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
         return length_of(session)
 
     @admin.display(description="Turns", ordering="turn_count")
-    def turns(self, session: ListedSession) -> int:
+    def turns_said(self, session: ListedSession) -> int:
         return session.turn_count
 
     @admin.display(description="Proof", ordering="proof")
@@ -153,7 +153,7 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
         return badge(session)
 
     @admin.display(description="Last words")
-    def last_words(self, session: ListedSession) -> SafeString | None:
+    def words_said(self, session: ListedSession) -> SafeString | None:
         if not session.last_text:
             return None
         return format_html(

@@ -11,7 +11,24 @@ from django.db import models
 from django.db.models import F, OuterRef, Q, Subquery
 from django.utils import timezone
 
+from sessions_app.access import Access, Tombstone
 from sessions_app.admission import Caller, place
+from sessions_app.bookings import Booking
+from sessions_app.figures import Day, Figures
+from sessions_app.review import Label, Labelling, Note, Review
+
+__all__ = [
+    "Access",
+    "Booking",
+    "Day",
+    "Label",
+    "Labelling",
+    "Note",
+    "SessionEvent",
+    "Tombstone",
+    "ToolRun",
+    "VoiceSession",
+]
 
 LIVE_S = 90
 """A call that was not heard of for this long no longer counts as live (a page reports every 20 s)."""
@@ -78,7 +95,7 @@ class VoiceSessionQuerySet(models.QuerySet["VoiceSession"]):
             )
 
 
-class VoiceSession(models.Model):
+class VoiceSession(Figures, Review):
     """One call as the site knows it."""
 
     class State(models.TextChoices):
@@ -146,11 +163,22 @@ class VoiceSession(models.Model):
 
     class Meta:
         ordering: ClassVar = ["-created_at"]
+        permissions: ClassVar = [
+            ("annotate_voicesession", "Can put notes, labels and marks to calls"),
+            ("listen_voicesession", "Can listen to the recordings of calls"),
+            ("export_voicesession", "Can export calls"),
+            ("hold_voicesession", "Can keep calls from deletion"),
+        ]
         indexes: ClassVar = [
             models.Index(fields=["state", "last_seen_at"]),
             models.Index(fields=["prove_at"]),
-            models.Index(fields=["created_at"]),
+            models.Index(fields=["created_at", "id"], name="call_newest"),
             models.Index(fields=["address", "created_at"]),
+            models.Index(fields=["agent_id", "created_at"], name="call_agent"),
+            models.Index(fields=["end_reason", "created_at"], name="call_end_reason"),
+            models.Index(fields=["proof", "created_at"], name="call_proof"),
+            *Figures.Meta.indexes,
+            *Review.Meta.indexes,
         ]
 
     def __str__(self) -> str:
@@ -365,37 +393,3 @@ class ToolRun(models.Model):
         if changed:
             self.output, self.is_error, self.finished_at = output, is_error, finished_at
         return bool(changed)
-
-
-class Booking(models.Model):
-    """A table at the restaurant, booked in a call."""
-
-    FIRST_REFERENCE = 1000
-
-    session = models.ForeignKey(VoiceSession, on_delete=models.CASCADE, related_name="bookings")
-    tool_call_id = models.CharField(max_length=255)
-    people = models.PositiveSmallIntegerField()
-    at = models.DateTimeField()
-    name = models.CharField(max_length=100, blank=True)
-    created_at = models.DateTimeField(default=timezone.now)
-    cancelled_at = models.DateTimeField(null=True, blank=True)
-
-    class Meta:
-        ordering: ClassVar = ["-created_at"]
-        constraints: ClassVar = [
-            models.UniqueConstraint(fields=["session", "tool_call_id"], name="one_booking_for_each_tool_call")
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.reference}: {self.people} people, {timezone.localtime(self.at):%Y-%m-%d %H:%M}"
-
-    @property
-    def reference(self) -> str:
-        """What the caller is told: short enough to be spoken."""
-        return f"B{self.FIRST_REFERENCE + self.pk}"
-
-    def cancel(self, at: datetime) -> None:
-        """The table is free again; without effect when it is already."""
-        if self.cancelled_at is None:
-            self.cancelled_at = at
-            self.save(update_fields=["cancelled_at"])

@@ -455,7 +455,7 @@ class SessionListTests(AdminTestCase):
             "And in &lt;b&gt;Rome",
         ):
             self.assertContains(page, words)
-        self.assertContains(page, '<td class="field-turns">3</td>', html=True)
+        self.assertContains(page, '<td class="field-turns_said">3</td>', html=True)
         self.assertContains(page, "<b>Caller:</b>")
 
     def test_a_running_call_tells_the_time_so_far(self) -> None:
@@ -681,7 +681,7 @@ class ProofTests(AdminTestCase):
             assert shown(cell[1]) == words[look]
         # One turn is one turn, also where two rows tell of it.
         page = self.client.get(f"{SESSIONS}?proof=differs").content.decode()
-        assert '<td class="field-turns">2</td>' in page
+        assert '<td class="field-turns_said">2</td>' in page
 
 
 def shown(html: str) -> str:
