@@ -1,4 +1,4 @@
-"""Points in time, as staff read them."""
+"""Points and lengths of time, as staff read them."""
 
 from datetime import datetime, timedelta
 
@@ -7,6 +7,9 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.timesince import timesince, timeuntil
+
+from sessions_app.models import VoiceSession
+from sessions_app.transcript import clock
 
 
 def moment(at: datetime) -> SafeString:
@@ -22,4 +25,17 @@ def moment(at: datetime) -> SafeString:
         local.isoformat(timespec="seconds"),
         words,
         date_format(local, "j M Y, H:i"),
+    )
+
+
+def length_of(session: VoiceSession) -> str | SafeString:
+    if session.duration is None:
+        return ""
+    if not session.is_live:
+        return clock(session.duration)
+    elapsed_ms = int(session.duration.total_seconds() * 1000)
+    return format_html(
+        '<span class="nowrap">live, <span data-elapsed-ms="{}">{}</span></span>',
+        elapsed_ms,
+        clock(session.duration),
     )
