@@ -16,7 +16,7 @@ from sessions_app.comparison import INTERRUPTION_MS, TOLD, TURNS, Pair, Told, Ve
 from sessions_app.events import MAX_INT
 from sessions_app.models import SessionEvent
 from sessions_app.record import Entry
-from sessions_app.transcript import cut_texts, is_unfinished
+from sessions_app.looks import cut_texts, is_unfinished
 
 
 @dataclass

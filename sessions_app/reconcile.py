@@ -34,7 +34,7 @@ from sessions_app.differences import Comparison, compare
 from sessions_app.events import Frame
 from sessions_app.models import SessionEvent, VoiceSession
 from sessions_app.record import Record, RecordError, read
-from sessions_app.transcript import NOT_IN_RECORD
+from sessions_app.looks import NOT_IN_RECORD
 
 logger = logging.getLogger(__name__)
 

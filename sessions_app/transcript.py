@@ -1,35 +1,23 @@
-"""A call's log as people read it: one line for each event, in the order of the conversation.
-
-Rows of the platform (see reconcile.py) that tell a line of the browser's differently stand in that line. So
-do those that the browser's left-overs, which came after the comparison, tell too: no turn is shown twice.
-"""
+"""A call's log as people read it: one line for each event, in the order of the conversation."""
 
 import json
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import chain
 from typing import Any
 
-from sessions_app.comparison import INTERRUPTION_MS, TOLD, Told, Verdict, match, nearest
-from sessions_app.events import ToolCall
+from sessions_app.comparison import TOLD
+from sessions_app.events import MAX_INT, ToolCall
+from sessions_app.looks import NOT_IN_RECORD, Look, is_unfinished, looks, turn_of
 from sessions_app.models import SessionEvent, VoiceSession
 from sessions_app.situations import SITUATIONS
-
-BROWSER, PLATFORM = SessionEvent.Source.BROWSER, SessionEvent.Source.PLATFORM
-
-NOT_IN_RECORD = "not_in_record"
-"""The type of the platform's row that says of a line of the browser's that the record has nothing like it."""
-
-NEAR = 20
-"""What an interruption cuts is one of the last turns before it; a log may hold ten thousand."""
 
 SILENT = ("speech_started", "speech_stopped", "reply_audible")
 """In the log for those who measure; a reader of the conversation has no use for them."""
 
-CONTEXT = (*TOLD, "interruption", NOT_IN_RECORD)
+CONTEXT = (*TOLD, "interruption", "reply_audible", NOT_IN_RECORD)
 """Events whose line depends on other events."""
 
 NOTICES = {code: situation for code, situation in SITUATIONS.items() if situation.kind == "notice"}
@@ -73,9 +61,13 @@ class Line:
     body: str = ""
     facts: Sequence[tuple[str, str]] = ()
     is_cut: bool = False
+    cut: SessionEvent | None = None
+    """The interruption that cut it off, if that is what did."""
     is_trouble: bool = False
     is_hidden: bool = False
     """It has no place of its own: another line tells the same, or shows it."""
+    is_inside: bool = False
+    """It stands in the line to which it belongs: a tool's answer, an interruption."""
     is_alone: bool = False
     """The platform's record has nothing like it."""
     is_side: bool = False
@@ -84,15 +76,28 @@ class Line:
     """The same, as the platform's record tells it differently."""
     is_other_harmless: bool = False
     """The two differ only in where a turn that was cut off ends."""
+    answer: "Line | None" = None
+    """Of a tool call."""
+    reply: SessionEvent | None = None
+    """When these words of the agent's began to be heard."""
 
     @property
     def clock(self) -> str:
         return clock(timedelta(milliseconds=self.event.at_ms))
 
     @property
+    def anchor(self) -> str:
+        return f"{self.event.source}-{self.event.seq}"
+
+    @property
     def turn(self) -> str:
-        turn = self.event.data.get("turn_id")
-        return turn if self.event.role and isinstance(turn, str) else ""
+        return turn_of(self.event) if self.event.role else ""
+
+    @property
+    def took_ms(self) -> int | None:
+        """How long the words took to say, as the page knows it; those of before it told this have none."""
+        took = self.event.data.get("took_ms") if self.event.role else None
+        return took if type(took) is int and 0 < took <= MAX_INT else None
 
     @property
     def is_long(self) -> bool:
@@ -137,157 +142,30 @@ def pairs(data: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, plain(value)) for name, value in data.items() if value != ""]
 
 
-@dataclass(frozen=True)
-class Look:
-    """What a line owes to other events than its own."""
-
-    is_cut: bool = False
-    is_hidden: bool = False
-    is_alone: bool = False
-    other: SessionEvent | None = None
-
-
-def looks(context: Sequence[SessionEvent]) -> dict[int, Look]:
-    """By the ids of the events; `context`: all of the call that are of a type in CONTEXT, in order."""
-    others, alone, hidden = _platforms_side(context)
-    # An interruption that names its turn does so in any case.
-    cut = cut_texts(
-        [e for e in context if e.pk not in hidden or (e.type == "interruption" and e.data.get("turn_id"))]
-    )
-    return {
-        event.pk: Look(event.pk in cut, event.pk in hidden, event.pk in alone, others.get(event.pk))
-        for event in context
-    }
-
-
-def _platforms_side(
-    context: Sequence[SessionEvent],
-) -> tuple[dict[int, SessionEvent], set[int], set[int]]:
-    """The platform's rows by the ids of the lines in which they stand; the ids of the lines that the record
-    does not have, and of those that have no place of their own."""
-    others: dict[int, SessionEvent] = {}
-    alone: set[int] = set()
-    hidden: set[int] = set()
-    reported = {event.seq: event for event in context if event.source == BROWSER}
-    recovered: dict[tuple[str, int], SessionEvent] = {}
-    for row in sorted((event for event in context if event.source == PLATFORM), key=lambda row: row.seq):
-        _, seq = row.data.get("differs_from", ("", 0))
-        line = reported.get(seq)
-        if row.type == NOT_IN_RECORD:
-            hidden.add(row.pk)
-            if line is not None:
-                (alone.discard if row.data.get("is_withdrawn") else alone.add)(line.pk)
-        elif line is not None:
-            hidden.add(row.pk)
-            others[line.pk] = row
-        else:
-            # A platform that has changed an entry since: its last word counts.
-            place = row.type, row.data.get("entry", -row.seq)
-            if place in recovered:
-                hidden.add(recovered[place].pk)
-            recovered[place] = row
-    for row, line, is_same in _told_later(context, list(recovered.values())):
-        hidden.add(row.pk)
-        if not is_same:
-            others[line.pk] = row
-    return others, alone, hidden
-
-
-def _told_later(
-    context: Sequence[SessionEvent], recovered: Sequence[SessionEvent]
-) -> list[tuple[SessionEvent, SessionEvent, bool]]:
-    """Recovered rows that the browser has told, too, after they were added: with its line, and whether that
-    says the same."""
-    found = []
-    waiting: dict[int, list[SessionEvent]] = defaultdict(list)
-    for row in recovered:
-        waiting[row.data.get("told_up_to", 0)].append(row)
-    taken: set[int] = set()
-    for told_up_to, rows in sorted(waiting.items()):
-        later = [event for event in context if event.source == BROWSER and event.seq > told_up_to]
-        later = [event for event in later if event.pk not in taken]
-        pairs = match(_told(later), _told(rows))
-        pairs_of_events = [
-            (rows[pair.record.index], later[pair.log.index], pair.verdict == Verdict.SAME) for pair in pairs
-        ]
-        marks = [event for event in later if event.type == "interruption"]
-        cuts = [row for row in rows if row.type == "interruption"]
-        near = nearest([mark.at_ms for mark in marks], [row.at_ms for row in cuts], INTERRUPTION_MS)
-        pairs_of_events += [(cuts[other], marks[mine], True) for mine, other in near]
-        taken |= {line.pk for _, line, _ in pairs_of_events}
-        found += pairs_of_events
-    return found
-
-
-def _told(events: Sequence[SessionEvent]) -> list[Told]:
-    return [
-        Told.read(index, event.type, event.data) for index, event in enumerate(events) if event.type in TOLD
-    ]
-
-
-def cut_texts(events: Iterable[SessionEvent]) -> set[int]:
-    """
-    The ids of the agent's texts that the caller cut off; `events` in the conversation's order.
-
-    An interruption cuts what the agent was saying, so the way goes backwards from it. The speech that cuts in
-    may have begun before the interruption, but its transcript is logged after it. Words of the caller that
-    were logged before it are another matter: whatever answered them was cut before its first word, and there
-    is nothing to mark. The platform's interruptions may name the turn.
-    """
-    cut: set[int] = set()
-    turns: list[SessionEvent] = []
-    named: set[str] = set()
-    for event in events:
-        if event.role:
-            turns.append(event)
-        elif event.type == "interruption":
-            if event.source == PLATFORM and event.data.get("turn_id"):
-                named.add(event.data["turn_id"])
-                continue
-            for turn in turns[: -NEAR - 1 : -1]:
-                if turn.role == "agent":
-                    cut.add(turn.pk)
-                is_earlier = turn.source == event.source and turn.seq < event.seq
-                if turn.role == "agent" or is_earlier:
-                    break
-    if named:
-        cut |= {turn.pk for turn in turns if turn.role == "agent" and turn.data.get("turn_id") in named}
-    return cut
-
-
-def changed_by(new: Iterable[SessionEvent], context: Sequence[SessionEvent]) -> list[SessionEvent]:
-    """The earlier events of `context` whose lines look different because of `new` ones."""
-    new_ids = {event.pk for event in new}
-    earlier = [event for event in context if event.pk not in new_ids]
-    before, after = looks(earlier), looks(context)
-    return [event for event in earlier if before[event.pk] != after[event.pk]]
-
-
 def lines(events: Iterable[SessionEvent], context: Sequence[SessionEvent]) -> list[Line]:
     """`events` as staff read them; `context`: all of the call that are of a type in CONTEXT, in order."""
     looks_of = looks(context)
     calls = {ToolCall.read(event.data).id: event for event in context if event.type == "tool_call"}
-    return [
-        line_of(event, looks_of.get(event.pk, Look()), calls) for event in events if event.type not in SILENT
-    ]
+    return [line_of(event, looks_of.get(event.pk), calls) for event in events if event.type not in SILENT]
 
 
-def line_of(event: SessionEvent, look: Look, calls: Mapping[str, SessionEvent]) -> Line:
+def line_of(event: SessionEvent, look: Look | None, calls: Mapping[str, SessionEvent]) -> Line:
     line = _line(event, calls)
-    other = replace(_line(look.other, calls), is_side=True) if look.other else None
+    is_cut = is_unfinished(event)
+    if look is None:
+        return replace(line, is_cut=True) if is_cut else line
     return replace(
         line,
-        is_cut=look.is_cut or is_unfinished(event),
+        is_cut=is_cut or look.cut is not None,
+        cut=look.cut,
         is_hidden=look.is_hidden,
+        is_inside=look.is_inside,
         is_alone=look.is_alone,
-        other=other,
+        other=replace(_line(look.other, calls), is_side=True) if look.other else None,
         is_other_harmless=bool(look.other and look.other.data.get("is_cut")),
+        answer=line_of(look.answer, look.look_of_answer, calls) if look.answer else None,
+        reply=look.reply,
     )
-
-
-def is_unfinished(event: SessionEvent) -> bool:
-    """Whether these are the words so far of a turn that the end of the call, or of its page, cut off."""
-    return bool(event.role and event.data.get("cut_by"))
 
 
 def _line(event: SessionEvent, calls: Mapping[str, SessionEvent]) -> Line:

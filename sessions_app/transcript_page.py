@@ -11,12 +11,13 @@ from django.urls import URLPattern, path, reverse
 from django.utils.safestring import SafeString
 from django.views.decorators.http import require_GET, require_POST
 
+from sessions_app.looks import changed_by
 from sessions_app.models import SessionEvent, VoiceSession
 from sessions_app.moments import length_of, moment
 from sessions_app.proof_display import headline, mark, platform_facts, sentences
 from sessions_app.reconcile import NotProvableError, prove
 from sessions_app.staff import call_page, may
-from sessions_app.transcript import CONTEXT, changed_by, lines, moved_cursor, parse_cursor
+from sessions_app.transcript import CONTEXT, lines, moved_cursor, parse_cursor
 
 STATES = {"created": "Not started", "live": "In progress", "ended": "Ended"}
 """The page's words until its script knows better: "Live" is for a page that is."""
