@@ -1,9 +1,13 @@
 """What lists, filters and the overview know of a call without reading its log. digest.py works it out."""
 
+from collections.abc import Iterable
+from datetime import datetime
 from typing import ClassVar
+from uuid import UUID
 
 from django.db import models
 from django.db.models import Q
+from django.utils import timezone
 
 
 class Figures(models.Model):
@@ -45,6 +49,20 @@ class Figures(models.Model):
         ]
 
 
+class DayQuerySet(models.QuerySet["Day"]):
+    def expire(self, calls: Iterable[tuple[datetime, UUID]]) -> None:
+        """Their days are to be added up anew. `calls`: (created_at, agent_id) of those that have changed, or
+        will be deleted in this transaction."""
+        # In order: whoever else marks some of the same days waits for the first of them, and for no other.
+        days = sorted({(timezone.localdate(created_at), agent_id) for created_at, agent_id in calls})
+        self.bulk_create(
+            [Day(day=day, agent_id=agent_id) for day, agent_id in days],
+            update_conflicts=True,
+            update_fields=["is_stale"],
+            unique_fields=["day", "agent_id"],
+        )
+
+
 class Day(models.Model):
     """One agent's calls of one day (in the site's time zone), added up for the overview."""
 
@@ -53,6 +71,8 @@ class Day(models.Model):
     figures = models.JSONField(default=dict)
     is_stale = models.BooleanField(default=True, help_text="a call of that day has changed since")
 
+    objects = DayQuerySet.as_manager()
+
     class Meta:
         constraints: ClassVar = [
             models.UniqueConstraint(fields=["day", "agent_id"], name="one_row_for_each_day_and_agent")
@@ -60,3 +80,16 @@ class Day(models.Model):
 
     def __str__(self) -> str:
         return f"{self.day} {self.agent_id}"
+
+
+class Progress(models.Model):
+    """One row: how far the log has been digested, and whether there are words to be cleared away."""
+
+    event = models.BigIntegerField(default=0, help_text="lines up to this one need no second look")
+    settled = models.BigIntegerField(default=0, help_text="no line up to this one can still turn up")
+    newest = models.BigIntegerField(default=0, help_text="the newest line at `newest_at`")
+    newest_at = models.DateTimeField(default=timezone.now)
+    has_forgotten = models.BooleanField(default=False, help_text="deleted words are still in SQLite's file")
+
+    def __str__(self) -> str:
+        return f"digested up to {self.event}"

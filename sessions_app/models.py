@@ -14,7 +14,7 @@ from django.utils import timezone
 from sessions_app.access import Access, Tombstone
 from sessions_app.admission import Caller, place
 from sessions_app.bookings import Booking
-from sessions_app.figures import Day, Figures
+from sessions_app.figures import Day, Figures, Progress
 from sessions_app.review import Label, Labelling, Note, Review
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Label",
     "Labelling",
     "Note",
+    "Progress",
     "SessionEvent",
     "Tombstone",
     "ToolRun",
@@ -277,6 +278,8 @@ class VoiceSession(Figures, Review):
         if again_at is None:
             undecided |= {"proof": self.Proof.UNVERIFIED, "proved_at": at}
         self._change(Q(proof__in=["", self.Proof.UNVERIFIED]), **undecided)
+        if again_at is None:
+            self._expire_day()
 
     def settle_proof(
         self,
@@ -301,6 +304,11 @@ class VoiceSession(Figures, Review):
             prove_at=again_at,
             prove_tries=0,
         )
+        self._expire_day()
+
+    def _expire_day(self) -> None:
+        """For changes without a line in the log; with one, it is done when the call is digested."""
+        Day.objects.expire([(self.created_at, self.agent_id)])
 
     def _change(self, condition: Q, **values: Any) -> bool:
         # The database checks the condition, not this copy: another socket may have changed the row since.

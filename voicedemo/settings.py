@@ -11,6 +11,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from sessions_app import patterns
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 
@@ -39,12 +41,12 @@ def env_choice(name: str, *choices: str) -> str:
     return value
 
 
-def env_number(name: str, default: int) -> int:
-    """A number from 1 to 999999."""
+def env_number(name: str, default: int, most: int = 999_999) -> int:
+    """A number from 1 to `most`."""
     value = env_text(name, str(default))
-    if not re.fullmatch(r"[1-9][0-9]{0,5}", value):
+    if not re.fullmatch(r"[1-9][0-9]{0,5}", value) or int(value) > most:
         raise ImproperlyConfigured(
-            f"{name} must be a number from 1 to 999999, not {value!r}; for example {name}={default}"
+            f"{name} must be a number from 1 to {most}, not {value!r}; for example {name}={default}"
         )
     return int(value)
 
@@ -171,6 +173,46 @@ MAX_STARTS = env_number("MAX_STARTS", 600)
 MAX_STARTS_PER_VISITOR = env_number("MAX_STARTS_PER_VISITOR", 30)
 MAX_STARTS_PER_ADDRESS = env_number("MAX_STARTS_PER_ADDRESS", 120)
 
+
+# What staff listen to
+
+KEEP_RECORDINGS = env_flag("KEEP_RECORDINGS", default=False)
+# Where the SQLite file is, or would be: that place is private.
+RECORDINGS = (BASE_DIR / env_text("DATABASE_PATH", "var/db.sqlite3")).parent / "recordings"
+
+
+# What is kept of calls, and for how long
+
+
+def _redacted_kinds(name: str) -> tuple[str, ...]:
+    kinds = env_list(name, "")
+    for kind in kinds:
+        if kind not in patterns.BUILT_IN:
+            raise ImproperlyConfigured(
+                f"{name} holds {kind!r}, and there are {', '.join(patterns.BUILT_IN)}; for example {name}=email,phone"
+            )
+    return tuple(dict.fromkeys(kinds))
+
+
+def _redacted_patterns(name: str) -> dict[str, str]:
+    """By kind. The site's own words, so a file: .env is no place for backslashes."""
+    path = env_text(name, "")
+    if not path:
+        return {}
+    try:
+        return patterns.read(BASE_DIR / path, taken=patterns.BUILT_IN)
+    except patterns.PatternError as error:
+        raise ImproperlyConfigured(
+            f"{name}: {error}; for example {name}=redact.txt with a line customer = K-[0-9]{{6}}"
+        ) from None
+
+
+REDACT = _redacted_kinds("REDACT")
+REDACT_PATTERNS = _redacted_patterns("REDACT_PATTERNS")
+# Off: None. At most a hundred years, as there is no day before the first.
+RETENTION_DAYS = env_number("RETENTION_DAYS", 90, 36_500) if env_text("RETENTION_DAYS", "") else None
+
+
 # What our pages may load and reach
 
 # In the form of Django 6, which has the middleware for it: the one here goes away with the upgrade.
@@ -260,8 +302,9 @@ def _sqlite(name: str) -> dict[str, Any]:
             # IMMEDIATE: a transaction that reads and then writes waits its turn and never fails as "locked".
             "transaction_mode": "IMMEDIATE",
             "timeout": 5,
-            # FULL: what is acknowledged to a page must survive a power cut.
-            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; "
+            # FULL: what is acknowledged to a page must survive a power cut. secure_delete: what is deleted is
+            # overwritten in the file; few builds of SQLite do so of themselves.
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA secure_delete=ON; "
             "PRAGMA journal_size_limit=67108864",
         },
     }
