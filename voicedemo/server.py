@@ -19,6 +19,7 @@ from twisted.internet import defer, reactor
 from twisted.python.failure import Failure
 
 from voicedemo.frames import FastPath
+from voicedemo.replies import Reply
 
 # Its module is __main__.
 logger = logging.getLogger("voicedemo.server")
@@ -101,6 +102,14 @@ class Server(Daphne):  # type: ignore[misc]  # Daphne has no types
     def prepare(self) -> None:
         """Called when everything is there, before the first connection is taken."""
         self.ws_factory.protocol = WebSocket
+        build = self.http_factory.buildProtocol
+
+        def build_with_replies(address: Any) -> Any:
+            protocol = build(address)
+            protocol.requestFactory = Reply
+            return protocol
+
+        self.http_factory.buildProtocol = build_with_replies
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.end)
 
@@ -111,6 +120,12 @@ class Server(Daphne):  # type: ignore[misc]  # Daphne has no types
         # From a thread of its own that needs nothing from Python; it leaves all threads' tracebacks.
         faulthandler.dump_traceback_later(END_S, exit=True)
         reactor.callFromThread(self.stop)
+
+    async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        """What the application awaits when it sends."""
+        await super().handle_reply(protocol, message)
+        if isinstance(protocol, Reply):
+            await protocol.written()
 
     def listen_success(self, port: Any) -> None:
         self.ports.append(port)
