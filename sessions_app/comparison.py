@@ -21,6 +21,7 @@ from enum import Enum
 from typing import Any
 
 from sessions_app.events import ToolCall
+from sessions_app.redaction import redact_text
 
 TURNS = ("input_audio_transcript", "response_text")
 TOLD = (*TURNS, "tool_call", "tool_call_output")
@@ -177,7 +178,8 @@ def _parts(ours: Sequence[Told], theirs: Sequence[Told], differing: Differing) -
 
 
 def _joined(parts: Sequence[Told]) -> str:
-    return " ".join(part.said for part in parts if part.said)
+    # Redacted part by part, a number that is spread over two of them was not seen.
+    return redact_text(" ".join(part.said for part in parts if part.said))
 
 
 def is_beginning(one: str, other: str) -> bool:

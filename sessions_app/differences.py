@@ -14,9 +14,9 @@ from statistics import median
 
 from sessions_app.comparison import INTERRUPTION_MS, TOLD, TURNS, Pair, Told, Verdict, match, nearest
 from sessions_app.events import MAX_INT
+from sessions_app.looks import cut_texts, is_unfinished
 from sessions_app.models import SessionEvent
 from sessions_app.record import Entry
-from sessions_app.looks import cut_texts, is_unfinished
 
 
 @dataclass

@@ -91,6 +91,8 @@ class ToolCall:
     id: str
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    is_redacted: bool = False
+    """Of the arguments, only what may be stored is left (see redaction.py)."""
 
     @classmethod
     def read(cls, data: dict[str, Any]) -> Self:
@@ -147,7 +149,7 @@ def read(message: Any, size: int | None = None) -> Frame | Interim | Ping:
     if message.get("type") == "ping":
         return Ping()
     if message.get("type") in TEXTS and _data(message).get("is_final") is False:
-        return Interim(_at_ms(message), message["type"], _checked_data(message["type"], _data(message)))
+        return Interim(_at_ms(message), message["type"], checked_data(message["type"], _data(message)))
     raise EventError("bad_seq", "only an interim text or a ping comes without seq")
 
 
@@ -171,7 +173,7 @@ def _read_frame(message: dict[str, Any]) -> Frame:
     try:
         at_ms = _at_ms(message)
         kind = _type(message)
-        data = _checked_data(kind, _data(message))
+        data = checked_data(kind, _data(message))
         if kind in TEXTS and data.get("is_final") is False:
             raise EventError("not_final", "a text that is not final has no number and is not stored")
         runs_on = message.get("runs_on")
@@ -208,7 +210,8 @@ def _data(message: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
-def _checked_data(kind: str, data: dict[str, Any]) -> dict[str, Any]:
+def checked_data(kind: str, data: dict[str, Any]) -> dict[str, Any]:
+    """`data` as it is, if it holds what the site relies on in an event of that type. Raises EventError."""
     for key, wanted in REQUIRED.get(kind, {}).items():
         value = data.get(key)
         if type(value) is not wanted:
@@ -219,14 +222,14 @@ def _checked_data(kind: str, data: dict[str, Any]) -> dict[str, Any]:
         raise EventError("bad_data", f"is_final of {kind} must be a bool")
     if kind == "tool_call":
         ToolCall.read(data)
-    if not _is_storable(data, MAX_DEPTH):
+    if not is_storable(data, MAX_DEPTH):
         raise EventError(
             "not_storable", "data holds a character, a number or a nesting that cannot be stored"
         )
     return data
 
 
-def _is_storable(value: Any, depth: int) -> bool:
+def is_storable(value: Any, depth: int) -> bool:
     """JSON can say things that a database cannot keep: U+0000, half a character, 1e999, endless nesting."""
     match value:
         case str():
@@ -235,10 +238,10 @@ def _is_storable(value: Any, depth: int) -> bool:
             return math.isfinite(value)
         case dict():
             return depth > 0 and all(
-                _is_storable(k, 0) and _is_storable(v, depth - 1) for k, v in value.items()
+                is_storable(k, 0) and is_storable(v, depth - 1) for k, v in value.items()
             )
         case list():
-            return depth > 0 and all(_is_storable(item, depth - 1) for item in value)
+            return depth > 0 and all(is_storable(item, depth - 1) for item in value)
         case _:
             return True
 

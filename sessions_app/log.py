@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from sessions_app.events import Frame
 from sessions_app.models import SessionEvent, VoiceSession
+from sessions_app.redaction import redact, redact_growing
 
 BROWSER = SessionEvent.Source.BROWSER
 SERVER = SessionEvent.Source.SERVER
@@ -168,7 +169,7 @@ row by row, a batch could take seconds. Older SQLite takes 999 values at most.""
 
 
 def _insert(lines: Sequence[tuple[UUID, Frame]], source: str, now: datetime) -> None:
-    """Lines that the log has already are passed over.
+    """Lines that the log has already are passed over. The only way into it: here they are redacted.
 
     The conflict is named: on SQLite, bulk_create(ignore_conflicts) also swallows NOT NULL and CHECK
     violations, and such a row would be acknowledged and lost. The ORM's objects would double the time.
@@ -183,7 +184,7 @@ def _insert(lines: Sequence[tuple[UUID, Frame]], source: str, now: datetime) -> 
             frame.seq,
             frame.type,
             frame.at_ms,
-            ops.adapt_json_value(frame.data, None),
+            ops.adapt_json_value(redact(frame.data), None),
             ops.adapt_datetimefield_value(frame.sent_at),
             recorded_at,
         )
@@ -212,6 +213,7 @@ async def ring(session_id: UUID) -> None:
 
 async def show(session_id: UUID, frame: dict[str, Any]) -> None:
     """Passes an interim caption to those who watch now; nobody else will ever see it."""
+    frame = {**frame, "data": redact_growing(frame["data"])}
     await _tell(session_id, {"type": "event.interim", "frame": frame})
 
 

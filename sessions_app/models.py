@@ -15,6 +15,7 @@ from sessions_app.access import Access, Tombstone
 from sessions_app.admission import Caller, place
 from sessions_app.bookings import Booking
 from sessions_app.figures import Day, Figures, Progress
+from sessions_app.redaction import redact_text
 from sessions_app.review import Label, Labelling, Note, Review
 
 __all__ = [
@@ -393,8 +394,8 @@ class ToolRun(models.Model):
         return f"{self.name} {self.tool_call_id}"
 
     def finish(self, output: str, *, is_error: bool) -> bool:
-        """Keeps the output; the first one stays. False: it had one already."""
-        finished_at = timezone.now()
+        """Keeps the output, redacted; the first one stays. False: it had one already."""
+        finished_at, output = timezone.now(), redact_text(output)
         changed = ToolRun.objects.filter(pk=self.pk, finished_at=None).update(
             output=output, is_error=is_error, finished_at=finished_at
         )

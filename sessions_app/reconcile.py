@@ -21,7 +21,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,9 +32,10 @@ from sessions_app import log, vatel
 from sessions_app.comparison import TOLD, Told, Verdict
 from sessions_app.differences import Comparison, compare
 from sessions_app.events import Frame
+from sessions_app.looks import NOT_IN_RECORD
 from sessions_app.models import SessionEvent, VoiceSession
 from sessions_app.record import Record, RecordError, read
-from sessions_app.looks import NOT_IN_RECORD
+from sessions_app.redaction import is_on, redact
 
 logger = logging.getLogger(__name__)
 
@@ -128,7 +129,13 @@ def fetch(session: VoiceSession) -> Record:
     if not record.is_over:
         status = record.facts["status"][:40]
         raise NotProvableError(f"The platform says that the call is still going on ({status}).")
-    return record
+    return redacted(record) if is_on() else record
+
+
+def redacted(record: Record) -> Record:
+    """As the log is: before the two are compared, and before anything of it is kept."""
+    entries = [replace(entry, data=redact(entry.data)) for entry in record.entries]
+    return replace(record, facts=redact(record.facts), entries=entries)
 
 
 TROUBLES: dict[type[vatel.VatelError], str] = {
@@ -220,6 +227,8 @@ class Finding:
 
 def _find(session: VoiceSession, record: Record) -> Finding:
     ours = list(session.events.filter(source=BROWSER).in_order())
+    for event in ours:
+        event.data = redact(event.data)  # of the time before it was switched on; never saved
     comparison = compare(session.created_at, ours, record.entries)
     alone = comparison.alone
     rows = _new(session, _rows(comparison)) + _alone_rows(session, alone, comparison)
@@ -266,7 +275,7 @@ def _alone_rows(session: VoiceSession, alone: Sequence[SessionEvent], comparison
 def _new(session: VoiceSession, rows: Iterable[Row]) -> list[Row]:
     """Those that are not in the log."""
     there = Counter(
-        _identity(row.type, row.data)
+        _identity(row.type, redact(row.data))
         for row in session.events.filter(source=PLATFORM).exclude(type=NOT_IN_RECORD)
     )
     new = []

@@ -29,6 +29,7 @@ from django.utils import timezone
 from sessions_app import log, tools
 from sessions_app.events import REFUSED, EventError, Frame, Interim, ToolCall, parse
 from sessions_app.models import SEEN_S, VoiceSession
+from sessions_app.redaction import is_redacted
 from sessions_app.writer import writer
 
 logger = logging.getLogger(__name__)
@@ -346,6 +347,7 @@ def arrive(session_id: UUID, browser: SessionBase, page: str) -> Arrival | Close
         for event in lines.filter(type="tool_call", seq__lte=ack):
             if event.data.get("runs_on") != "page":
                 call = ToolCall.read(event.data)
+                call = replace(call, is_redacted=is_redacted(call.arguments))
                 unanswered[call.id] = call, event.at_ms
         for event in lines.filter(type="tool_call_output"):
             unanswered.pop(event.data["toolCallId"], None)

@@ -25,6 +25,7 @@ from django.utils import timezone
 
 from sessions_app.events import ToolCall
 from sessions_app.models import ToolRun, VoiceSession
+from sessions_app.redaction import redact_text, redact_value
 
 logger = logging.getLogger(__name__)
 
@@ -111,34 +112,58 @@ def run(session: VoiceSession, call: ToolCall, called_at: datetime) -> str:
     tool_run, is_new = _open(session, call)
     if not is_new:
         return _earlier_output(tool_run)
+    if call.is_redacted:
+        logger.warning("tool %s of session %s cannot be run: its arguments are gone", call.name, session.pk)
+        return refuse(session, call, f"{call.name} was interrupted.", "interrupted")
     deadline = called_at + timedelta(seconds=LIMIT_S)
     if _is_too_late(tool_run, deadline):
         logger.warning("tool %s of session %s was asked for too long ago", call.name, session.pk)
         return refuse(session, call, f"{call.name} was asked for too long ago.", "late")
-    future = _threads.submit(_execute, tool_run, deadline)
+    future = _threads.submit(_execute, tool_run, call.arguments, deadline)
     close_old_connections()  # to the pool, where the tool itself may need it
     try:
         future.result((deadline - timezone.now()).total_seconds())
     except TimeoutError:
         future.cancel()
         logger.warning("tool %s of session %s took too long", call.name, session.pk)
-        tool_run.finish(error_output(f"{call.name} took too long.", "late"), is_error=True)
-    tool_run.refresh_from_db()
-    return tool_run.output
+        _finish(tool_run, error_output(f"{call.name} took too long.", "late"), is_error=True)
+    return _output(tool_run)
 
 
 def refuse(session: VoiceSession, call: ToolCall, sentence: str, code: str) -> str:
     """The output of a call that is not carried out, neither now nor when it is asked for again."""
     tool_run, _ = _open(session, call)
-    tool_run.finish(error_output(sentence, code), is_error=True)
-    tool_run.refresh_from_db()
-    return tool_run.output
+    _finish(tool_run, error_output(sentence, code), is_error=True)
+    return _output(tool_run)
 
 
 def _open(session: VoiceSession, call: ToolCall) -> tuple[ToolRun, bool]:
-    return ToolRun.objects.get_or_create(
-        session=session, tool_call_id=call.id, defaults={"name": call.name, "arguments": call.arguments}
-    )
+    kept = {"name": call.name, "arguments": redact_value(call.arguments)}
+    return ToolRun.objects.get_or_create(session=session, tool_call_id=call.id, defaults=kept)
+
+
+_spoken: dict[int, str] = {}
+"""Outputs as the agent is to hear them, where only their redacted form is stored; by run, the newest last. In
+memory only, and for a page that asks again within the seconds in which its agent still waits."""
+
+MAX_SPOKEN = 64
+
+
+def _finish(run: ToolRun, output: str, *, is_error: bool) -> bool:
+    is_first = run.finish(output, is_error=is_error)
+    if is_first and run.output != output:
+        _spoken[run.pk] = output
+        while len(_spoken) > MAX_SPOKEN:
+            _spoken.pop(next(iter(_spoken)), None)
+    return is_first
+
+
+def _output(run: ToolRun) -> str:
+    """What the agent is told of a finished run."""
+    run.refresh_from_db()
+    spoken = _spoken.get(run.pk)
+    # Of a run that was undone, another output is stored.
+    return spoken if spoken is not None and redact_text(spoken) == run.output else run.output
 
 
 def _is_too_late(run: ToolRun, deadline: datetime) -> bool:
@@ -151,40 +176,41 @@ def _earlier_output(run: ToolRun) -> str:
     pause_s = 0.05
     while run.finished_at is None:
         if timezone.now() > deadline:  # whoever ran it died in the middle
-            run.finish(error_output(f"{run.name} was interrupted.", "interrupted"), is_error=True)
+            _finish(run, error_output(f"{run.name} was interrupted.", "interrupted"), is_error=True)
         else:
             close_old_connections()  # as in run
             clock.sleep(pause_s)
             pause_s = min(0.5, pause_s * 2)
         run.refresh_from_db()
-    return run.output
+    return _output(run)
 
 
-def _execute(run: ToolRun, deadline: datetime) -> None:
+def _execute(run: ToolRun, arguments: Mapping[str, Any], deadline: datetime) -> None:
     close_old_connections()
     try:
-        _call(run, deadline)
+        _call(run, arguments, deadline)
     except ToolError as error:
-        run.finish(error_output(str(error), error.code), is_error=True)
+        _finish(run, error_output(str(error), error.code), is_error=True)
     except Exception:
         # A tool is somebody's own code; whatever it raises, the agent gets its answer.
         logger.exception("tool %s of session %s failed", run.name, run.session_id)
-        run.finish(error_output(f"{run.name} failed.", "failed"), is_error=True)
+        _finish(run, error_output(f"{run.name} failed.", "failed"), is_error=True)
     finally:
         close_old_connections()
 
 
-def _call(run: ToolRun, deadline: datetime) -> None:
+def _call(run: ToolRun, given: Mapping[str, Any], deadline: datetime) -> None:
+    """`given`: the arguments; the run has them as they may be stored."""
     found = TOOLS.get(run.name)
     if found is None:
         raise ToolError(f"There is no tool {run.name}.", "unknown_tool")
-    arguments = read_arguments(found, run.arguments)
+    arguments = read_arguments(found, given)
     context = run if found.takes_run else run.session
     if not found.writes:
-        run.finish(json.dumps(found.function(context, **arguments)), is_error=False)
+        _finish(run, json.dumps(found.function(context, **arguments)), is_error=False)
         return
     with transaction.atomic():
-        is_first = run.finish(json.dumps(found.function(context, **arguments)), is_error=False)
+        is_first = _finish(run, json.dumps(found.function(context, **arguments)), is_error=False)
         # The log's writer waits for this transaction: what is not in the log now comes after the change. On
         # SQLite any writer does; on PostgreSQL no line can be committed while its session's row is locked so.
         VoiceSession.objects.select_for_update().get(pk=run.session_id)

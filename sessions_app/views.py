@@ -208,13 +208,15 @@ def require_known_origin(url: str) -> None:
 def record_events(request: HttpRequest, session_id: UUID) -> JsonResponse:
     """The relay's second door, for a page that is closing and for what an earlier page left over."""
     visitor = request.session.get("visitor")
-    if not visitor or not VoiceSession.objects.filter(pk=session_id, visitor=visitor).exists():
-        return refusal(403, "not_yours", "This call is not yours.")
     try:
+        if not visitor or not VoiceSession.objects.filter(pk=session_id, visitor=visitor).exists():
+            raise VoiceSession.DoesNotExist
         frames = read_frames(request)
         ack = log.record(session_id, frames)
     except RefusedError as error:
         return refusal(STATUSES[error.code], error.code, str(error))
+    except VoiceSession.DoesNotExist:  # also: deleted since it was looked for
+        return refusal(403, "not_yours", "This call is not yours, or is no longer there.")
     except log.SequenceGapError as gap:
         return refusal(409, "gap", str(gap), ack=gap.ack)
     except log.LogFullError as full:

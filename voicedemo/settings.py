@@ -184,17 +184,18 @@ RECORDINGS = (BASE_DIR / env_text("DATABASE_PATH", "var/db.sqlite3")).parent / "
 # What is kept of calls, and for how long
 
 
-def _redacted_kinds(name: str) -> tuple[str, ...]:
+def env_kinds(name: str) -> tuple[str, ...]:
     kinds = env_list(name, "")
     for kind in kinds:
         if kind not in patterns.BUILT_IN:
             raise ImproperlyConfigured(
-                f"{name} holds {kind!r}, and there are {', '.join(patterns.BUILT_IN)}; for example {name}=email,phone"
+                f"{name} holds {kind!r}, which is none of {', '.join(patterns.BUILT_IN)}; "
+                f"for example {name}=email,phone"
             )
     return tuple(dict.fromkeys(kinds))
 
 
-def _redacted_patterns(name: str) -> dict[str, str]:
+def env_patterns(name: str) -> dict[str, str]:
     """By kind. The site's own words, so a file: .env is no place for backslashes."""
     path = env_text(name, "")
     if not path:
@@ -207,8 +208,8 @@ def _redacted_patterns(name: str) -> dict[str, str]:
         ) from None
 
 
-REDACT = _redacted_kinds("REDACT")
-REDACT_PATTERNS = _redacted_patterns("REDACT_PATTERNS")
+REDACT = env_kinds("REDACT")
+REDACT_PATTERNS = env_patterns("REDACT_PATTERNS")
 # Off: None. At most a hundred years, as there is no day before the first.
 RETENTION_DAYS = env_number("RETENTION_DAYS", 90, 36_500) if env_text("RETENTION_DAYS", "") else None
 

@@ -56,6 +56,7 @@ def load(environments: list[dict[str, str]], cwd: Path = ROOT) -> list[Any]:
     done = subprocess.run(
         [sys.executable, "-c", LOADER, str(ROOT / "voicedemo/settings.py")],
         cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         input=json.dumps(environments),
         capture_output=True,
         text=True,
