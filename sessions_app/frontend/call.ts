@@ -314,7 +314,8 @@ export class Call {
   #receive(attempt: Attempt, message: WireMessage): void {
     if (attempt.isOver) return;
     const { clock, emit } = this.#options;
-    const placed = attempt.timeline.place(message, attempt.now());
+    const now = attempt.now(); // read once: the reply's latency counts from the very moment that is logged
+    const placed = attempt.timeline.place(message, now);
     const { say } = placed;
     if (SIGNS_OF_VOICE.has(message.type)) attempt.hasVoice = true;
     const before = attempt.live;
@@ -325,7 +326,7 @@ export class Call {
         () => attempt.hasVoice || this.#fail(attempt, new CallFailure("agent_silent")),
       );
     }
-    if (message.type === "speech_stopped") attempt.replyDueAt = attempt.now();
+    if (message.type === "speech_stopped") attempt.replyDueAt = now;
 
     if (message.type === "reply_audible") this.#record(attempt, attempt.replyEntry(message.data));
     else if (message.type === "tool_call") this.#handleToolCall(attempt, message, placed.entry);
