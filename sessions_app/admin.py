@@ -1,37 +1,43 @@
-"""What staff see, all of it read-only: calls, bookings, and the transcript of a call, its change page."""
+"""Staff's part of the site: which tables there are, and what may be done with them by Django's own pages.
+
+Calls have pages of their own: the list (listing.py), the overview (overview.py), the transcript of one
+(transcript_page.py).
+"""
 
 from contextlib import suppress
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 from uuid import UUID
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, F, OuterRef, QuerySet, Subquery, TextField, Value
-from django.db.models.fields.json import KT
-from django.db.models.functions import Cast, Coalesce, Concat
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.text import Truncator
 
-from sessions_app import transcript_page
-from sessions_app.comparison import TURNS
-from sessions_app.models import Booking, SessionEvent, VoiceSession
-from sessions_app.moments import length_of, moment
-from sessions_app.proof_display import ProofFilter, badge
+from sessions_app import export, listing, notes, overview, recording, transcript_page
+from sessions_app.models import Access, Booking, Label, Labelling, Tombstone, VoiceSession
+from sessions_app.moments import moment
+from sessions_app.staff import may
+from sessions_app.transcript import pairs
 
-# Four tables need no second menu, and the width belongs to the words.
+# Few tables need no second menu, and the width belongs to the words.
 admin.site.enable_nav_sidebar = False
 
 
-class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # its parameter exists in the stubs only
+class Listed(admin.ModelAdmin):  # type: ignore[type-arg]  # its parameter exists in the stubs only
     empty_value_display = ""
     show_full_result_count = False
     list_per_page = 50
 
+    class Media:
+        css: ClassVar = {"all": ["css/admin-transcript.css", "css/admin-lists.css"]}
+
+
+class ReadOnlyAdmin(Listed):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
@@ -41,94 +47,19 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # its paramete
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
 
-
-class ListedSession(Protocol):
-    """What the list adds to each call."""
-
-    turn_count: int
-    last_text: str | None
-    last_type: str | None
-
-
-@admin.register(VoiceSession)
-class VoiceSessionAdmin(ReadOnlyAdmin):
-    list_display = ("status", "started", "agent", "length", "turns_said", "proof_state", "words_said")
-    list_filter = (ProofFilter, "state", "agent_name", "end_reason", "created_at")
-    search_fields = ("id", "call_id")
-    search_help_text = "Number of a session or of a call on the platform, whole or in part"
-
-    class Media:
-        css: ClassVar = {"all": ["css/admin-transcript.css"]}
-
     def get_search_results(
-        self, request: HttpRequest, queryset: QuerySet[VoiceSession], search_term: str
-    ) -> tuple[QuerySet[VoiceSession], bool]:
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
         # PostgreSQL knows a number by its text with hyphens only; whole ones are also copied without.
         with suppress(ValueError):
             search_term = str(UUID(search_term))
         return super().get_search_results(request, queryset, search_term)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[VoiceSession]:
-        turns = SessionEvent.objects.filter(session=OuterRef("pk"), type__in=TURNS)
-        spoken = (
-            turns.annotate(words=Coalesce(KT("data__text"), KT("data__transcript")))
-            .filter(words__gt="")
-            .order_by("-at_ms", "-source", "-seq")
-        )
-        # What several rows tell of one turn (its parts, or the two sides' words) is one turn.
-        turn_id = Coalesce(KT("data__turn_id"), Cast("pk", TextField()))
-        turn = Concat("type", Value(" "), turn_id, output_field=TextField())
-        number = (
-            turns.order_by().values("session").annotate(number=Count(turn, distinct=True)).values("number")
-        )
-        sessions: QuerySet[VoiceSession] = super().get_queryset(request)
-        return sessions.annotate(
-            turn_count=Coalesce(Subquery(number.values("number")), 0),
-            last_text=Subquery(spoken.values("words")[:1]),
-            last_type=Subquery(spoken.values("type")[:1]),
-        )
 
-    @admin.display(description="State", ordering="state")
-    def status(self, session: VoiceSession) -> SafeString:
-        return format_html(
-            '<span class="call-state call-state-{}">{}</span> <span class="call-ending">{}</span>',
-            session.state,
-            session.get_state_display(),
-            session.get_end_reason_display(),
-        )
-
-    @admin.display(description="Started", ordering=Coalesce(F("started_at"), F("created_at")))
-    def started(self, session: VoiceSession) -> SafeString:
-        return moment(session.started_at or session.created_at)
-
-    @admin.display(description="Agent", ordering="agent_name")
-    def agent(self, session: VoiceSession) -> str:
-        return session.agent_name
-
-    @admin.display(description="Length")
-    def length(self, session: VoiceSession) -> str | SafeString:
-        return length_of(session)
-
-    @admin.display(description="Turns", ordering="turn_count")
-    def turns_said(self, session: ListedSession) -> int:
-        return session.turn_count
-
-    @admin.display(description="Proof", ordering="proof")
-    def proof_state(self, session: VoiceSession) -> SafeString | None:
-        return badge(session)
-
-    @admin.display(description="Last words")
-    def words_said(self, session: ListedSession) -> SafeString | None:
-        if not session.last_text:
-            return None
-        return format_html(
-            '<span class="call-last-words"><b>{}:</b> {}</span>',
-            "Agent" if session.last_type == "response_text" else "Caller",
-            Truncator(session.last_text).chars(80),
-        )
-
+@admin.register(VoiceSession)
+class VoiceSessionAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
-        return [*transcript_page.urls, *super().get_urls()]
+        return [*listing.urls, *overview.urls, *export.urls, *notes.urls, *transcript_page.urls, *recording.urls, *super().get_urls()]
 
     def render_change_form(
         self,
@@ -146,17 +77,41 @@ class VoiceSessionAdmin(ReadOnlyAdmin):
         return super().render_change_form(request, context, add, change, form_url, obj)
 
 
+@admin.register(Label)
+class LabelAdmin(Listed):
+    """What managers let their colleagues say about a call in one word."""
+
+    search_fields = ("name",)
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[Any, Any], set[Any], list[Any]]:
+        """In numbers: Django would write a line for each of the thousands of calls that carry a label."""
+        labels = list(objs)
+        number = Labelling.objects.filter(label__in=labels).count()
+        counts = {Label._meta.verbose_name_plural: len(labels)}
+        if number:
+            counts["calls that carry one"] = number
+        return [str(label) for label in labels], counts, set(), []
+
+
+def call_link(session_id: UUID, words: str) -> SafeString:
+    url = reverse("admin:sessions_app_voicesession_change", args=[session_id])
+    return format_html('<a class="nowrap" href="{}"><bdi>{}</bdi></a>', url, words)
+
+
+def isolated(words: str) -> SafeString:
+    """A name or a reason, whatever its letters do to the direction of the text around it."""
+    return format_html("<bdi>{}</bdi>", words)
+
+
 @admin.register(Booking)
 class BookingAdmin(ReadOnlyAdmin):
     list_display = ("number", "when", "people", "guest", "cancelled")
     list_select_related = ("session",)
 
-    class Media:
-        css: ClassVar = {"all": ["css/admin-transcript.css"]}
-
     def get_list_display(self, request: HttpRequest) -> tuple[str, ...]:
-        may_read_calls = request.user.has_perm("sessions_app.view_voicesession")
-        return (*self.list_display, "call") if may_read_calls else self.list_display
+        return (*self.list_display, "call") if may(request.user, "view") else self.list_display
 
     def get_fields(self, request: HttpRequest, obj: Booking | None = None) -> tuple[str, ...]:
         return self.get_list_display(request)
@@ -179,5 +134,58 @@ class BookingAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Call")
     def call(self, booking: Booking) -> SafeString:
-        url = reverse("admin:sessions_app_voicesession_change", args=[booking.session_id])
-        return format_html('<a class="nowrap" href="{}">{}</a>', url, booking.session)
+        return call_link(booking.session_id, str(booking.session))
+
+
+@admin.register(Access)
+class AccessAdmin(ReadOnlyAdmin):
+    list_display = ("when", "by", "did", "call", "more")
+    list_display_links = None
+    list_filter = ("action", "at")
+    search_fields = ("=who", "session_id")
+    search_help_text = "A user name, or the number of a session, whole or in part"
+
+    @admin.display(description="When", ordering="at")
+    def when(self, access: Access) -> SafeString:
+        return moment(access.at)
+
+    @admin.display(description="Who", ordering="who")
+    def by(self, access: Access) -> SafeString:
+        return isolated(access.who or "the site")
+
+    @admin.display(description="Did", ordering="action")
+    def did(self, access: Access) -> str:
+        return access.get_action_display()
+
+    @admin.display(description="Session")
+    def call(self, access: Access) -> SafeString | None:
+        return call_link(access.session_id, str(access.session_id)) if access.session_id else None
+
+    @admin.display(description="Details")
+    def more(self, access: Access) -> SafeString:
+        return isolated(", ".join(": ".join(pair) for pair in pairs(access.details)))
+
+
+@admin.register(Tombstone)
+class TombstoneAdmin(ReadOnlyAdmin):
+    list_display = ("session_id", "created", "deleted", "by", "because")
+    list_display_links = None
+    list_filter = ("deleted_at",)
+    search_fields = ("session_id", "=who", "why")
+    search_help_text = "The number of a session, a user name, or words of the reason"
+
+    @admin.display(description="Call of", ordering="created_at")
+    def created(self, tombstone: Tombstone) -> SafeString:
+        return moment(tombstone.created_at)
+
+    @admin.display(description="Deleted", ordering="deleted_at")
+    def deleted(self, tombstone: Tombstone) -> SafeString:
+        return moment(tombstone.deleted_at)
+
+    @admin.display(description="Who", ordering="who")
+    def by(self, tombstone: Tombstone) -> SafeString:
+        return isolated(tombstone.who or "the site")
+
+    @admin.display(description="Why")
+    def because(self, tombstone: Tombstone) -> SafeString:
+        return isolated(tombstone.why)

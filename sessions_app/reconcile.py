@@ -33,7 +33,7 @@ from sessions_app.comparison import TOLD, Told, Verdict
 from sessions_app.differences import Comparison, compare
 from sessions_app.events import Frame
 from sessions_app.looks import NOT_IN_RECORD
-from sessions_app.models import SessionEvent, VoiceSession
+from sessions_app.models import Day, SessionEvent, VoiceSession
 from sessions_app.record import Record, RecordError, read
 from sessions_app.redaction import is_on, redact
 
@@ -85,6 +85,7 @@ def prove(session: VoiceSession) -> None:
     now = timezone.now()
     if session.state != VoiceSession.State.ENDED:
         raise NotProvableError("The call is not over yet.")
+    proof = session.proof
     try:
         record = fetch(session)
         _settle(session, record, now)
@@ -99,6 +100,10 @@ def prove(session: VoiceSession) -> None:
         defect = NotProvableError("The comparison failed; the site's log tells how.")
         session.put_off_proof(str(defect), now, next_try(session, now, defect))
         raise defect from error
+    finally:
+        if session.proof != proof:
+            # The overview counts calls by their proof, and may have no new line to notice this by.
+            Day.objects.expire([(session.created_at, session.agent_id)])
 
 
 def next_try(session: VoiceSession, now: datetime, trouble: NotProvableError) -> datetime | None:
