@@ -5,7 +5,6 @@ to read figures and every minute (see sweep).
 """
 
 import logging
-import math
 import statistics
 import time
 from collections import Counter
@@ -160,9 +159,8 @@ def reply_ms(event: SessionEvent) -> int | None:
     """From the caller's last word to the agent's first sound, as the page measured it; None for any other
     line, and for a greeting."""
     ms = event.data.get("after_ms") if event.type == "reply_audible" else None
-    if type(ms) not in (int, float) or not math.isfinite(ms) or not 0 <= ms <= LONGEST_REPLY_MS:
-        return None
-    return round(ms)
+    is_number = isinstance(ms, int | float) and not isinstance(ms, bool)
+    return round(ms) if is_number and 0 <= ms <= LONGEST_REPLY_MS else None
 
 
 def catch_up(budget_s: float, limit: int) -> int:
