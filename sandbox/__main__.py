@@ -183,6 +183,7 @@ async def _serve(
     from sandbox.api import CONCIERGE, Api
     from sandbox.calls import CallStore
     from sandbox.concierge import Concierge
+    from sandbox.recordings import Recordings
     from sandbox.speech import ModelError
     from sandbox.wits import LlmConfig
 
@@ -194,6 +195,11 @@ async def _serve(
         except sqlite3.Error as problem:
             raise StartError(f"{records} cannot be used: {problem}. Delete it to begin anew.") from problem
         stack.callback(calls.close)
+        folder = options.data / "recordings"
+        try:
+            recordings = Recordings(folder)
+        except OSError as problem:
+            raise StartError(f"{folder} cannot be used: {problem.strerror}.") from problem
 
         livekit = LiveKitServer(binary, keys.livekit_key, keys.livekit_secret, options.livekit_port)
         stack.push_async_callback(livekit.stop)
@@ -201,14 +207,20 @@ async def _serve(
         await livekit.start()
 
         llm = None if llm_settings is None else LlmConfig(*llm_settings)
-        agent = VoiceAgent(calls, livekit.url, keys.livekit_key, keys.livekit_secret, llm)
+        agent = VoiceAgent(calls, recordings, livekit.url, keys.livekit_key, keys.livekit_secret, llm)
         # At once, since only a worker that runs can be closed.
         working = asyncio.create_task(agent.run(), name="agent")
         stack.push_async_callback(agent.aclose)
 
         greeting = Concierge().greeting()
         api = Api(
-            calls, agent, keys, livekit_url=livekit.url, max_calls=options.max_calls, first_message=greeting
+            calls,
+            recordings,
+            agent,
+            keys,
+            livekit_url=livekit.url,
+            max_calls=options.max_calls,
+            first_message=greeting,
         )
         runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=0.5)
         stack.push_async_callback(runner.cleanup)

@@ -13,6 +13,7 @@ from livekit.agents import AgentServer, JobContext, JobExecutorType
 
 from sandbox.calls import CallStore
 from sandbox.conversation import CallRequest, Conversation
+from sandbox.recordings import Recordings
 from sandbox.speech import Models, load_models
 from sandbox.wits import LlmConfig
 
@@ -31,6 +32,7 @@ class VoiceAgent:
     def __init__(
         self,
         calls: CallStore,
+        recordings: Recordings,
         ws_url: str,
         api_key: str,
         api_secret: str,
@@ -42,6 +44,7 @@ class VoiceAgent:
             # The framework registers plug-ins on the main thread only, and calls have threads of their own.
             import livekit.plugins.openai  # noqa: F401
         self._calls = calls
+        self._recordings = recordings
         self._llm = llm
         self._join_timeout_s = join_timeout_s
         self._livekit = partial(api.LiveKitAPI, ws_url.replace("ws", "http", 1), api_key, api_secret)
@@ -137,7 +140,8 @@ class VoiceAgent:
     async def _take_call(self, job: JobContext) -> None:
         assert self._models is not None  # noqa: S101 - dispatch refuses before
         request = CallRequest(**json.loads(job.job.metadata))
-        call = Conversation(job, request, self._calls, self._models, self._llm)
+        recording = self._recordings.begin(request.call_id)
+        call = Conversation(job, request, self._calls, self._models, self._llm, recording)
         with self._changed:
             self._running[request.call_id] = call
             if self._closing:

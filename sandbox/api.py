@@ -24,6 +24,7 @@ from sandbox.agent import DispatchError
 from sandbox.calls import CallStore
 from sandbox.conversation import CallRequest
 from sandbox.keys import Keys
+from sandbox.recordings import Recordings
 
 CONCIERGE = "5a1c0e5e-0000-4000-8000-000000000001"
 CONCIERGE_VERSION = "5a1c0e5e-0000-4000-8000-000000000002"
@@ -82,6 +83,7 @@ class Api:
     def __init__(
         self,
         calls: CallStore,
+        recordings: Recordings,
         agent: Agent,
         keys: Keys,
         *,
@@ -91,6 +93,7 @@ class Api:
     ) -> None:
         """`first_message` is the agent's own opening line, as `GET /v1/agents` shows it."""
         self._calls = calls
+        self._recordings = recordings
         self._agent = agent
         self._keys = keys
         self._livekit_url = livekit_url
@@ -211,10 +214,16 @@ class Api:
             raise ApiError(404, "no such call")
         return web.json_response(call)
 
-    async def _show_recording(self, request: web.Request) -> web.Response:
-        if self._calls.get(request.match_info["id"].lower()) is None:
+    async def _show_recording(self, request: web.Request) -> web.FileResponse:
+        call = self._calls.get(request.match_info["id"].lower())
+        if call is None:
             raise ApiError(404, "no such call")
-        raise ApiError(404, "this stand-in keeps no audio, so there is no recording")
+        if call["ended_at"] is None:
+            raise ApiError(404, "the call is not over yet, and its recording comes at the end")
+        recording = self._recordings.find(call["id"])
+        if recording is None:
+            raise ApiError(404, "there is no recording: the call never began, or newer calls took its place")
+        return web.FileResponse(recording, headers={"Content-Type": "audio/wav"})
 
 
 @web.middleware

@@ -97,10 +97,10 @@ class CallStore:
             )
         return call_id
 
-    def set_status(self, call_id: str, status: OpenStatus) -> None:
+    def set_status(self, call_id: str, status: OpenStatus) -> float | None:
         """Move an open call on; its clock runs from the first status after `connected`. No effect once ended.
 
-        Raises KeyError for an unknown call.
+        Returns when the clock began (Unix time), if it has. Raises KeyError for an unknown call.
         """
         with self._lock:
             self._row(call_id)
@@ -109,6 +109,8 @@ class CallStore:
                 " THEN started_at ELSE coalesce(started_at, :now) END WHERE id = :id AND ended_at IS NULL",
                 {"id": call_id, "status": status, "now": self._clock()},
             )
+            started_at: float | None = self._row(call_id)["started_at"]
+        return started_at
 
     def add_entry(
         self,

@@ -38,7 +38,9 @@ from livekit.agents.voice.agent_session import SessionConnectOptions
 
 from sandbox.calls import CallStore
 from sandbox.concierge import Concierge
+from sandbox.earpiece import Earpiece
 from sandbox.loudspeaker import Loudspeaker
+from sandbox.recordings import Recording
 from sandbox.speech import HEARING_RATE, HibariTTS, Models, MoonshineSTT, voice_activity
 from sandbox.tools import ToolSpec
 from sandbox.turns import AgentTurns, CallerTurns
@@ -110,6 +112,7 @@ class Conversation:
         calls: CallStore,
         models: Models,
         llm_config: LlmConfig | None,
+        recording: Recording,
     ) -> None:
         self._job = job
         self._room = job.room
@@ -118,6 +121,7 @@ class Conversation:
         self._calls = calls
         self._models = models
         self._llm_config = llm_config
+        self._recording = recording
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[Reason] = self._loop.create_future()
         self._caller_away = False
@@ -142,6 +146,7 @@ class Conversation:
         finally:
             self._end("agent_failed")  # has no effect but when the job was cancelled
             reason = self._over.result()
+            self._recording.close()  # whoever sees that the call has ended finds it
             self._calls.end_call(self._id, reason)
             await self._room.disconnect()
             await self._delete_room()
@@ -211,7 +216,7 @@ class Conversation:
         session.on("conversation_item_added", partial(_on_item, agent, rules))
         session.on("error", self._on_error)
         session.on("close", self._on_close)
-        speaker = Loudspeaker(self._room)
+        speaker = Loudspeaker(self._room, self._recording)
         speaker.subscribed.add_done_callback(self._on_heard)
         session.output.audio = speaker
         publishing = asyncio.create_task(speaker.start())
@@ -233,9 +238,11 @@ class Conversation:
                     close_on_disconnect=False,  # we know better when a caller has left for good
                 ),
             )
+            assert session.input.audio is not None  # noqa: S101 - the room's, as the options say
+            session.input.audio = Earpiece(session.input.audio, self._recording)
             self._greeting = session.say(concierge.greeting())
             if await self._caller_comes(join_timeout_s):
-                self._calls.set_status(self._id, "in_progress")
+                self._begin()
                 wire.open()
             await self._over
         finally:
@@ -288,7 +295,13 @@ class Conversation:
     def _on_heard(self, subscribed: asyncio.Future[None]) -> None:
         # The media may be connected before the room says that the caller is there.
         if not subscribed.cancelled():
-            self._calls.set_status(self._id, "in_progress")
+            self._begin()
+
+    def _begin(self) -> None:
+        """The caller is there: the clocks of the record and of the recording run."""
+        started_at = self._calls.set_status(self._id, "in_progress")
+        if started_at is not None:
+            self._recording.start(time.time() - started_at)
 
     def _on_user_state(self, nudge: Callable[[], str], event: UserStateChangedEvent) -> None:
         if event.new_state != "away" or self._over.done():

@@ -21,6 +21,7 @@ from sandbox.calls import CallRecord, CallStore
 from sandbox.conversation import CallRequest
 from sandbox.livekit import LiveKitServer
 from sandbox.livekit_binary import find
+from sandbox.recordings import Recordings
 from sandbox.wits import LlmConfig
 
 SPEECH = Path(__file__).parent.parent / "e2e" / "speech"
@@ -197,7 +198,9 @@ class Line:
         self.calls = CallStore(data / "calls.db")
         self._key, self._secret = "test-key", secrets.token_urlsafe(32)
         self._livekit = LiveKitServer(find(), self._key, self._secret)
-        self.agent = VoiceAgent(self.calls, self._livekit.url, self._key, self._secret, llm, join_timeout_s)
+        self.recordings = Recordings(data / "recordings")
+        server = self._livekit.url, self._key, self._secret
+        self.agent = VoiceAgent(self.calls, self.recordings, *server, llm, join_timeout_s)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
 

@@ -16,6 +16,7 @@ from sandbox import conversation
 from sandbox.agent import DispatchError, VoiceAgent
 from sandbox.calls import CallRecord, CallStore
 from sandbox.loudspeaker import Loudspeaker
+from sandbox.recordings import Recordings
 from sandbox.speech import VOICE_RATE, Recogniser
 from sandbox.wits import HANGING_UP, STILL_THERE, WAIT
 from tests.e2e.ear import likeness
@@ -132,9 +133,9 @@ def test_the_voice_is_there_before_the_caller_who_misses_no_word(phone: Line) ->
     asyncio.run(call())
 
 
-def test_a_cut_before_the_voice_can_be_heard_silences_no_later_word() -> None:
+def test_a_cut_before_the_voice_can_be_heard_silences_no_later_word(tmp_path: Path) -> None:
     async def capture() -> int:
-        speaker = Loudspeaker(rtc.Room())
+        speaker = Loudspeaker(rtc.Room(), Recordings(tmp_path).begin("nobody"))
         frame = rtc.AudioFrame.create(VOICE_RATE, 1, VOICE_RATE // 10)
         cut = asyncio.create_task(speaker.capture_frame(frame))
         await asyncio.sleep(0)
@@ -305,7 +306,8 @@ def test_an_agent_that_fails_leaves_no_caller_alone(phone: Line, monkeypatch: py
 
 def test_an_agent_that_never_ran_can_be_closed(tmp_path: Path) -> None:
     async def close() -> None:
-        agent = VoiceAgent(CallStore(tmp_path / "calls.db"), "ws://127.0.0.1:9", "key", "secret" * 6)
+        kept = CallStore(tmp_path / "calls.db"), Recordings(tmp_path / "recordings")
+        agent = VoiceAgent(*kept, "ws://127.0.0.1:9", "key", "secret" * 6)
         await agent.aclose()
         await agent.run()  # and then does not begin
 
