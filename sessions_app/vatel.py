@@ -20,7 +20,8 @@ import json
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, ClassVar, Self
@@ -43,6 +44,8 @@ MAX_LIST_BYTES = 1024 * 1024
 """Of the list of agents, with all that their owner has written about each."""
 MAX_RECORD_BYTES = 8 * 1024 * 1024
 """Of a call's record: some ten thousand turns."""
+CHUNK = 64 * 1024
+"""Bytes of a recording that are read at once."""
 
 NOT_CONFIGURED = re.compile(
     r"(\bnot|n't) (yet |been )*(configured|enabled|set up)|\bunconfigured\b", re.IGNORECASE
@@ -160,6 +163,22 @@ class SessionToken:
         return cls(**texts)
 
 
+@dataclass(frozen=True)
+class Recording:
+    """A call's recording while it comes from the platform. Whoever has it closes it."""
+
+    status: int
+    """200: all of it. 206: a part. 416: it has no such part."""
+    headers: Mapping[str, str]
+    """Whatever their case."""
+    chunks: Iterator[bytes]
+    """Of CHUNK bytes at most. Raises VatelTimeoutError and VatelUnreachableError."""
+    _response: httpx.Response = field(repr=False)
+
+    def close(self) -> None:
+        self._response.close()
+
+
 def origin_of(url: str) -> str | None:
     """scheme://host[:port] of a ws(s) URL, in one spelling; None if it is none."""
     try:
@@ -227,11 +246,29 @@ class VatelClient:
 
     def get_call(self, call_id: str) -> Any:
         """The platform's own record of a call, as it comes: reading it is record.py's. Raises VatelError."""
-        # Named by a browser, so it may hold anything: "../agents" must not become another address.
-        path = f"/v1/calls/{quote(call_id, safe='')}"
-        if call_id.strip(".") == "":
-            raise VatelCallUnknownError(f"{call_id!r} is no call's id")
-        return self._ask("GET", path, limit=MAX_RECORD_BYTES, errors=BY_STATUS_OF_A_CALL)
+        return self._ask("GET", _path_of(call_id), limit=MAX_RECORD_BYTES, errors=BY_STATUS_OF_A_CALL)
+
+    def open_recording(self, call_id: str, range_header: str = "") -> Recording:
+        """The recording of a call, to be read while it comes; `range_header` asks for a part of it.
+
+        A platform need not know Range, and then answers with all of it. Raises VatelError.
+        """
+        path = f"{_path_of(call_id)}/recording"
+        headers = {"Range": range_header} if range_header else {}
+        with self._troubles():
+            response = self._http.send(self._http.build_request("GET", path, headers=headers), stream=True)
+        if response.status_code in (200, 206, 416):
+            return Recording(response.status_code, response.headers, self._chunks(response), response)
+        try:
+            with self._troubles():
+                content = _read_limited(response, MAX_ANSWER_BYTES)
+        finally:
+            response.close()
+        raise self._refusal(path, response, content, BY_STATUS_OF_A_CALL)
+
+    def _chunks(self, response: httpx.Response) -> Iterator[bytes]:
+        with self._troubles():
+            yield from response.iter_raw(CHUNK)
 
     def _ask(
         self,
@@ -242,9 +279,20 @@ class VatelClient:
         limit: int = MAX_ANSWER_BYTES,
         errors: Mapping[int, type[VatelError]] = BY_STATUS,
     ) -> Any:
+        with self._troubles(), self._http.stream(method, path, json=body) as response:
+            content = _read_limited(response, limit)
+        if response.status_code != 200:
+            raise self._refusal(path, response, content, errors)
         try:
-            with self._http.stream(method, path, json=body) as response:
-                content = _read_limited(response, limit)
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise VatelBadAnswerError(f"{path} answered 200 with something that is not JSON") from error
+
+    @contextmanager
+    def _troubles(self) -> Iterator[None]:
+        """Gives httpx's errors our names."""
+        try:
+            yield
         except httpx.TimeoutException as error:
             raise VatelTimeoutError(
                 f"no answer from {self._http.base_url}: {type(error).__name__}"
@@ -252,14 +300,13 @@ class VatelClient:
         except httpx.TransportError as error:
             said = self._without_secrets(f"{type(error).__name__} {error}")
             raise VatelUnreachableError(f"no connection to {self._http.base_url}: {said}") from error
-        if response.status_code != 200:
-            kind = errors.get(response.status_code, VatelFailedError)
-            said = self._without_secrets(content.decode(errors="replace"))
-            raise kind(f"{path} answered {response.status_code}: {said or 'nothing'}")
-        try:
-            return json.loads(content)
-        except (ValueError, RecursionError) as error:
-            raise VatelBadAnswerError(f"{path} answered 200 with something that is not JSON") from error
+
+    def _refusal(
+        self, path: str, response: httpx.Response, content: bytes, errors: Mapping[int, type[VatelError]]
+    ) -> VatelError:
+        kind = errors.get(response.status_code, VatelFailedError)
+        said = self._without_secrets(content.decode(errors="replace"))
+        return kind(f"{path} answered {response.status_code}: {said or 'nothing'}")
 
     def _without_secrets(self, text: str) -> str:
         """The start of an error's text for the operator; a platform may quote what it was sent."""
@@ -267,6 +314,13 @@ class VatelClient:
         text = text.replace(self._api_key.strip(), "[key]")
         text = re.sub(r"eyJ[\w.-]+", "[token]", text)
         return " ".join(text.split())[:200]
+
+
+def _path_of(call_id: str) -> str:
+    # Named by a browser, so it may hold anything: "../agents" must not become another address.
+    if call_id.strip(".") == "":
+        raise VatelCallUnknownError(f"{call_id!r} is no call's id")
+    return f"/v1/calls/{quote(call_id, safe='')}"
 
 
 def _read_limited(response: httpx.Response, limit: int) -> bytes:
