@@ -375,8 +375,11 @@ export class Call {
     attempt.isOver = true;
     this.#attempt = null;
     // Nobody will tell the end of these sentences any more: what was heard of them is all that the page has.
-    for (const { at_ms, type, data } of attempt.timeline.unfinished) {
-      this.#record(attempt, { at_ms, type, data: { ...data, is_final: true, cut_by: cutBy } });
+    for (const interim of attempt.timeline.unfinished) {
+      const { at_ms, type } = interim;
+      const took = attempt.timeline.took(interim, attempt.now());
+      const data = { ...interim.data, is_final: true, cut_by: cutBy, ...took };
+      this.#record(attempt, { at_ms, type, data });
     }
     if (lastEntry) attempt.lastEntry = lastEntry;
     if (attempt.credential) this.#close(attempt);

@@ -68,6 +68,8 @@ interface Stretch {
 export class Timeline {
   /** Stretches of the caller's speech that no transcript has claimed yet. */
   #speech: Stretch[] = [];
+  /** When the caller was last heard to stop. */
+  #stoppedAt = 0;
   readonly #began = new Map<string, number>();
   /** The newest text of each turn that is not complete, unless it is empty. */
   readonly #unfinished = new Map<string, Interim>();
@@ -92,15 +94,25 @@ export class Timeline {
       if (say.isFinal || !say.text.trim()) this.#unfinished.delete(key);
       else this.#unfinished.set(key, interim);
       if (!say.isFinal) return { interim, say };
-      return { entry: entryOf(type, say.at_ms, data, timestamp), say };
+      return { entry: entryOf(type, say.at_ms, { ...data, ...this.took(interim, now) }, timestamp), say };
     }
     const last = this.#speech.at(-1);
+    if (type === "speech_stopped") this.#stoppedAt = now;
     if (type === "speech_stopped" && last) last.stopped = now;
     if (type === "speech_started") {
       if (last) last.stopped ??= last.began; // a platform that never says "stopped"
       this.#speech.push({ began: now });
     }
     return { entry: entryOf(type, Math.round(now), data, timestamp) };
+  }
+
+  /**
+   * How long the speech took whose text is complete `now`, if the page has noticed its beginning and its end: the
+   * agent's final text comes when the agent falls silent, the caller's some time after that.
+   */
+  took({ type, at_ms }: Interim, now: number): { took_ms?: number } {
+    const took_ms = Math.round((type === "response_text" ? now : this.#stoppedAt) - at_ms);
+    return took_ms > 0 ? { took_ms } : {};
   }
 
   #say(type: Interim["type"], data: Data, now: number): Say {

@@ -186,7 +186,11 @@ test("a page that closes in mid-sentence logs what was heard so far, marked as c
   const cut = { is_final: true, cut_by: "page_closed" };
   assert.deepEqual(it.log.slice(-3), [
     { at_ms: 0, type: "input_audio_transcript", data: { transcript: "What", turn_id: "user-1", ...cut } },
-    { at_ms: 300, type: "response_text", data: { text: "It is 16", turn_id: "agent-2", ...cut } },
+    {
+      at_ms: 300,
+      type: "response_text",
+      data: { text: "It is 16", turn_id: "agent-2", ...cut, took_ms: 300 },
+    },
     { at_ms: 600, type: "hang_up", data: { by: "page_closed" } },
   ]);
   it.assertClosed();

@@ -101,6 +101,57 @@ test("a reply stands at its first words, a text without any sign before it at it
   assert.deepEqual(times, { "agent-1": 1000, "user-1": 4000 });
 });
 
+/** What a final text tells of the length of its speech, after other messages. */
+function took(steps: Step[]): unknown {
+  const timeline = new Timeline();
+  let last: unknown;
+  for (const [at, type, data = {}] of steps) {
+    const { entry } = timeline.place({ type, data }, at);
+    if (entry && "turn_id" in data) last = entry.data.took_ms;
+  }
+  return last;
+}
+
+test("the caller's speech ends where it stopped, however late its words come", () => {
+  const started: Step[] = [
+    [1000, "speech_started"],
+    [1800, "input_audio_transcript", heard("user-1", false)],
+  ];
+  const final: Step = [3100, "input_audio_transcript", heard("user-1")];
+  assert.equal(took([...started, [2500, "speech_stopped"], final]), 1500);
+  const pause: Step[] = [
+    [2500, "speech_stopped"],
+    [2600, "speech_started"],
+    [2900, "speech_stopped"],
+  ];
+  assert.equal(took([...started, ...pause, final]), 1900);
+});
+
+test("the agent's speech ends when its text is complete", () => {
+  assert.equal(
+    took([
+      [1000, "response_text", spoken("agent-1", false)],
+      [3400.6, "response_text", spoken("agent-1")],
+    ]),
+    2401,
+  );
+});
+
+test("a length that the page cannot know is not told", () => {
+  assert.equal(took([[1000, "response_text", spoken("agent-1")]]), undefined);
+  assert.equal(took([[1000, "input_audio_transcript", heard("user-1")]]), undefined);
+  const earlier: Step[] = [
+    [100, "speech_started"],
+    [600, "speech_stopped"],
+    [900, "input_audio_transcript", heard("user-1")],
+  ];
+  const neverStopped: Step[] = [
+    [1000, "speech_started"],
+    [2000, "input_audio_transcript", heard("user-2")],
+  ];
+  assert.equal(took([...earlier, ...neverStopped]), undefined);
+});
+
 test("turns without an id are told apart: each lasts until its final text", () => {
   const timeline = new Timeline();
   const turns = [false, true, true, false].map(
