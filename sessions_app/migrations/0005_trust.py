@@ -5,17 +5,31 @@ from typing import Any
 from django.contrib.auth.management import create_permissions
 from django.db import migrations
 
-SQLITE = [
-    f"""CREATE TRIGGER access_no_{event.lower()} BEFORE {event} ON sessions_app_access
-    BEGIN SELECT RAISE(ABORT, 'the access log is append-only'); END"""
-    for event in ("UPDATE", "DELETE")
-]
-POSTGRESQL = [
-    """CREATE FUNCTION access_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN RAISE EXCEPTION 'the access log is append-only'; END $$""",
-    """CREATE TRIGGER access_no_change BEFORE UPDATE OR DELETE ON sessions_app_access
-    FOR EACH ROW EXECUTE FUNCTION access_is_append_only()""",
-]
+SEAL = {
+    "sqlite": [
+        *(
+            f"""CREATE TRIGGER access_no_{event.lower()} BEFORE {event} ON sessions_app_access
+            BEGIN SELECT RAISE(ABORT, 'the access log is append-only'); END"""
+            for event in ("UPDATE", "DELETE")
+        ),
+        # REPLACE deletes the older row without a word to the trigger above.
+        """CREATE TRIGGER access_no_replace BEFORE INSERT ON sessions_app_access
+        WHEN EXISTS (SELECT 1 FROM sessions_app_access WHERE id = NEW.id)
+        BEGIN SELECT RAISE(ABORT, 'the access log is append-only'); END""",
+    ],
+    "postgresql": [
+        """CREATE FUNCTION access_is_append_only() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION 'the access log is append-only'; END $$""",
+        """CREATE TRIGGER access_no_change BEFORE UPDATE OR DELETE ON sessions_app_access
+        FOR EACH ROW EXECUTE FUNCTION access_is_append_only()""",
+        """CREATE TRIGGER access_no_truncate BEFORE TRUNCATE ON sessions_app_access
+        FOR EACH STATEMENT EXECUTE FUNCTION access_is_append_only()""",
+    ],
+}
+UNSEAL = {
+    "sqlite": [f"DROP TRIGGER access_no_{event}" for event in ("update", "delete", "replace")],
+    "postgresql": ["DROP FUNCTION access_is_append_only CASCADE"],
+}
 
 LABELS = ("good", "wrong answer", "misheard", "too slow", "follow up")
 
@@ -31,16 +45,13 @@ MANAGER = [
 
 
 def seal(apps: Any, schema_editor: Any) -> None:
-    for statement in POSTGRESQL if schema_editor.connection.vendor == "postgresql" else SQLITE:
+    for statement in SEAL[schema_editor.connection.vendor]:
         schema_editor.execute(statement)
 
 
 def unseal(apps: Any, schema_editor: Any) -> None:
-    if schema_editor.connection.vendor == "postgresql":
-        schema_editor.execute("DROP FUNCTION access_is_append_only CASCADE")
-    else:
-        for event in ("update", "delete"):
-            schema_editor.execute(f"DROP TRIGGER access_no_{event}")
+    for statement in UNSEAL[schema_editor.connection.vendor]:
+        schema_editor.execute(statement)
 
 
 def add_groups(apps: Any, schema_editor: Any) -> None:
