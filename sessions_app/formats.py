@@ -59,28 +59,42 @@ def csv_rows(session: VoiceSession) -> str:
     """A row for each turn of the call."""
     output = io.StringIO()
     table = csv.writer(output)
-    started = (session.started_at or session.created_at).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
-    labels = ", ".join(sorted(labelling.label.name for labelling in session.labellings.all()))
-    tools: list[Line] = []
-    for line in shown(session):
-        if line.kind == "tool":
-            tools.append(line)
-        if not line.event.role:
-            continue
-        reply = line.reply.data.get("after_ms", "") if line.reply else ""
+    started = (session.started_at or session.created_at).astimezone(UTC)
+    call = [str(session.pk), session.agent_name, f"{started:%Y-%m-%d %H:%M:%S}"]
+    for line, tools in _turns(shown(session)):
+        turn = [*call, f"{line.event.at_ms / 1000:.1f}", line.kind]
         errors = sum(bool(tool.answer and tool.answer.is_trouble) for tool in tools)
-        said = [str(session.pk), session.agent_name, started, f"{line.event.at_ms / 1000:.1f}", line.kind]
         facts = [
-            *("yes" if line.is_cut else "", line.event.source, line.other.words if line.other else ""),
-            *(str(reply), ", ".join(tool.tool for tool in tools), str(errors or ""), labels),
+            "yes" if line.is_cut else "",
+            line.event.source,
+            line.other.words if line.other else "",
+            str(line.reply.data.get("after_ms", "")) if line.reply else "",
+            ", ".join(tool.tool for tool in tools),
+            str(errors or ""),
+            ", ".join(_labels(session)),
         ]
-        tools = []
         words = clean(line.words)
-        table.writerow([cell(value) for value in [*said, words[:CELL], *facts]])
+        table.writerow([cell(value) for value in [*turn, words[:CELL], *facts]])
         for start in range(CELL, len(words), CELL):
-            rest = [*said, words[start : start + CELL], "", line.event.source, *[""] * 5]
+            rest = [*turn, words[start : start + CELL], "", line.event.source, *[""] * 5]
             table.writerow([cell(value) for value in rest])
     return output.getvalue()
+
+
+def _turns(seen: Sequence[Line]) -> list[tuple[Line, list[Line]]]:
+    """Each with the tool calls up to the next one; the first also with those before it."""
+    turns: list[tuple[Line, list[Line]]] = []
+    early: list[Line] = []
+    for line in seen:
+        if line.event.role:
+            turns.append((line, [] if turns else early))
+        elif line.kind == "tool":
+            (turns[-1][1] if turns else early).append(line)
+    return turns
+
+
+def _labels(session: VoiceSession) -> list[str]:
+    return sorted(labelling.label.name for labelling in session.labellings.all())
 
 
 def cell(text: str) -> str:
@@ -99,18 +113,20 @@ class Cue:
     line: Line
 
 
-def cues(said: Sequence[Line]) -> Iterator[Cue]:
+def cues(said: Sequence[Line]) -> list[Cue]:
     """`said`: lines with words. A turn ends as its page measured it; else where the other side begins, or
     when its words have been read."""
-    for n, line in enumerate(said):
-        start = line.event.at_ms
-        took = line.took_ms
+    found: list[Cue] = []
+    next_of: dict[str, int] = {}
+    for line in reversed(said):
+        start, took = line.event.at_ms, line.took_ms
         if took is None:
             took = 1000 + len(line.words) * 1000 // SPEED
-            after = next((other.event.at_ms for other in said[n + 1 :] if other.kind != line.kind), None)
-            if after is not None and after > start:
-                took = min(took, after - start)
-        yield Cue(start, start + took, line)
+            after = next_of.get("caller" if line.kind == "agent" else "agent", start)
+            took = min(took, after - start) if after > start else took
+        found.append(Cue(start, start + took, line))
+        next_of[line.kind] = start
+    return found[::-1]
 
 
 def vtt(session: VoiceSession) -> str:
@@ -144,7 +160,7 @@ def text(session: VoiceSession) -> str:
         ("Length", clock(session.duration) if session.duration is not None else ""),
         ("End", str(session.get_end_reason_display()) or str(session.get_state_display())),
         ("Caller", session.user.get_username() if session.user else ""),
-        ("Labels", ", ".join(sorted(labelling.label.name for labelling in session.labellings.all()))),
+        ("Labels", ", ".join(_labels(session))),
         ("Session", str(session.pk)),
     ]
     parts = [_paragraph(f"{name}: {value}") for name, value in facts if value]
