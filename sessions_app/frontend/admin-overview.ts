@@ -44,7 +44,7 @@ const LOOKS: Record<string, Look> = {
       { column: 1, ink: "ink-first", look: "line" },
       { column: 2, ink: "ink-second", look: "line" },
     ],
-    words: (value) => `${value.toFixed(value < 10 ? 2 : 0)} s`,
+    words: (value) => `${Number(value.toFixed(2))} s`,
     least: 1,
   },
   interrupted: {
@@ -142,13 +142,13 @@ class Chart {
         },
       ],
       series: [
-        { label: "Day", value: (_, day) => (day === null ? "–" : dayOf(day, fullDates)) },
+        { label: "Day", value: (_, day) => (day === null ? "" : dayOf(day, fullDates)) },
         ...series.map(({ ink, look }, index): uPlot.Series => {
           const colour = this.#ink(ink);
           return {
             label: this.#labels[index] ?? "",
             stroke: colour,
-            value: (_, value) => (value === null ? "–" : words(value)),
+            value: (_, value) => (value === null ? "" : words(value)),
             ...(look === "bars"
               ? { fill: colour, width: 0, ...(bars && { paths: bars }), points: { show: false } }
               : { width: 2, points: { show: true, size: 5, fill: colour } }),
