@@ -83,13 +83,18 @@ class Rows(HTMLParser):
             self.rows[-1]["words"] = " ".join(f"{self.rows[-1]['words']} {data}".split())
 
     def ids(self) -> list[str | None]:
-        return [row["id"] for row in self.rows]
+        return [name_of(row) for row in self.rows]
 
     def words(self) -> list[str | None]:
         return [row["words"] for row in self.rows]
 
     def cut(self) -> list[str | None]:
         return [row["words"] for row in self.rows if "data-cut" in row]
+
+
+def name_of(row: dict[str, str | None]) -> str:
+    """What a link to the line would say; a hidden one has no id, as another shows it."""
+    return f"{row['data-source']}-{row['data-seq']}"
 
 
 class AdminTestCase(TestCase):
@@ -295,14 +300,35 @@ class TranscriptTests(AdminTestCase):
             (9500, "tool_call_output", {"toolCallId": "b", "output": '{"error": "I do not know the city."}'}),
         )
         expected = [
-            "0:07 Tool book_table people: 2 time: 19:30",
-            "0:07 Answer book_table after 0.4 s reference: B1001",
-            "0:08 Tool get_time",
-            "0:09 Failed get_time after 1.5 s error: I do not know the city.",
+            "0:07 Tool book_table people: 2 time: 19:30 Answer after 0.4 s reference: B1001",
+            "",
+            "0:08 Tool get_time Failed after 1.5 s error: I do not know the city.",
+            "",
         ]
-        assert self.transcript(session).words() == expected
-        # The answer names its tool also when it comes alone.
-        assert self.increment(session, "browser:3")[0].words() == expected[3:]
+        rows = self.transcript(session)
+        assert rows.words() == expected
+        assert ["hidden" in row for row in rows.rows] == [False, True, False, True]
+        # An answer that comes later changes the line of its call.
+        rows, _ = self.increment(session, "browser:3")
+        assert (rows.ids(), rows.words()) == (["browser-3", "browser-4"], expected[2:])
+
+    def test_a_second_answer_and_one_to_nothing_stand_by_themselves(self) -> None:
+        session = open_session()
+        tell(
+            session,
+            (1000, "tool_call", {"toolCallId": "a", "toolName": "get_time"}),
+            (1500, "tool_call_output", {"toolCallId": "b", "output": "lost"}),
+            (2000, "tool_call", {"toolCallId": "c", "toolName": "get_time"}),
+            (2100, "tool_call_output", {"toolCallId": "c", "output": "first"}),
+            (2200, "tool_call_output", {"toolCallId": "c", "output": "second"}),
+        )
+        assert self.transcript(session).words() == [
+            "0:01 Tool get_time Not answered",
+            "0:01 Answer lost",
+            "0:02 Tool get_time Answer after 0.1 s first",
+            "",
+            "0:02 Answer get_time after 0.2 s second",
+        ]
 
     def test_a_long_answer_is_folded(self) -> None:
         session = open_session()
@@ -387,25 +413,29 @@ class CutTests(AdminTestCase):
         tell(session, agent_says(500, "Hello."), caller_says(3000, "Weather?"), cuts_in(9000))
         tell(session, agent_says(5000, "It is"), caller_says(8900, "Stop."), agent_says(12000, "Fine."))
         rows = self.transcript(session)
-        assert rows.cut() == ["0:05 Agent It is cut off here"]
-        assert "0:09 The caller cut in" in rows.words()
+        assert rows.cut() == ["0:05 Agent It is cut off here, 0:09"]
+        assert [name_of(row) for row in rows.rows if "hidden" in row] == ["browser-3"], (
+            "it stands in the text"
+        )
+        self.assertContains(self.client.get(change_url(session)), 'id="browser-3"', count=1)
 
     def test_a_text_cut_before_its_first_word(self) -> None:
         session = open_session()
         tell(session, cuts_in(9000), agent_says(8800, ""))
-        assert self.transcript(session).cut() == ["0:08 Agent cut off before a word was heard"]
+        assert self.transcript(session).cut() == ["0:08 Agent cut off before a word was heard, 0:09"]
 
     def test_an_answer_that_never_began_does_not_mark_the_one_before(self) -> None:
         session = open_session()
         tell(session, agent_says(500, "Hello."), caller_says(3000, "Weather?"), cuts_in(5000))
         tell(session, caller_says(4900, "No, the time."))
         assert self.transcript(session).cut() == []
+        assert "0:05 The caller cut in" in self.transcript(session).words()
 
     def test_live_the_text_comes_after_the_interruption(self) -> None:
         session = open_session()
         tell(session, cuts_in(9000))
         tell(session, agent_says(5000, "It is"))
-        assert self.increment(session, "browser:1")[0].cut() == ["0:05 Agent It is cut off here"]
+        assert self.increment(session, "browser:1")[0].cut() == ["0:05 Agent It is cut off here, 0:09"]
 
     def test_live_the_interruption_comes_after_the_text(self) -> None:
         session = open_session()
@@ -413,16 +443,16 @@ class CutTests(AdminTestCase):
         tell(session, cuts_in(9000))
         rows, cursor = self.increment(session, "browser:1")
         assert rows.ids() == ["browser-1", "browser-2"], "the changed line is sent again"
-        assert rows.cut() == ["0:05 Agent It is sunny. cut off here"]
+        assert rows.cut() == ["0:05 Agent It is sunny. cut off here, 0:09"]
         assert cursor == "browser:2,server:0,platform:0"
 
     def test_live_a_mark_moves_when_the_cut_text_turns_up(self) -> None:
         session = open_session()
         tell(session, agent_says(5000, "One moment."), cuts_in(9000))
-        assert self.transcript(session).cut() == ["0:05 Agent One moment. cut off here"]
+        assert self.transcript(session).cut() == ["0:05 Agent One moment. cut off here, 0:09"]
         tell(session, agent_says(7000, "It is"))
         rows, _ = self.increment(session, "browser:2")
-        assert rows.words() == ["0:05 Agent One moment.", "0:07 Agent It is cut off here"]
+        assert rows.words() == ["0:05 Agent One moment.", "0:07 Agent It is cut off here, 0:09"]
         assert self.transcript(session).cut() == rows.cut()
 
 
@@ -491,7 +521,7 @@ class ProofTests(AdminTestCase):
             "0:05 Agent Rainy. The platform's record differs: Agent Sunny.",
             "0:06 Agent Free dinner. Only the browser tells this: the platform's record has nothing like it.",
         ]
-        assert [row["id"] for row in rows if "hidden" in row] == ["platform-2", "platform-3"]
+        assert [name_of(row) for row in rows if "hidden" in row] == ["platform-2", "platform-3"]
 
     def test_the_head_tells_what_the_platform_tells(self) -> None:
         session = self.call()
@@ -558,7 +588,7 @@ class ProofTests(AdminTestCase):
     def test_lines_that_the_comparison_changes_are_sent_again(self) -> None:
         session = self.call(agent_says(900, "Hello."), agent_says(5000, "Rainy."))
         response = self.client.get(events_url(session))
-        cursor, proof = response["X-Cursor"], response["X-Proof"]
+        cursor, head = response["X-Cursor"], response["X-Head"]
         self.record(agent_says(900, "Hello."), caller_says(3000, "Hi."), agent_says(5000, "Sunny."))
         self.compare(session)
         rows, _ = self.increment(session, cursor)
@@ -566,11 +596,11 @@ class ProofTests(AdminTestCase):
         assert rows.words()[0] == "0:05 Agent Rainy. The platform's record differs: Agent Sunny."
         assert "hidden" in rows.rows[2]
         page = self.client.get(change_url(session))
-        new_proof = self.client.get(events_url(session, cursor))["X-Proof"]
-        assert new_proof != proof, "the head is to be fetched again"
-        self.assertContains(page, f'data-proof="{new_proof}"')
-        by_id = {row["id"]: row for row in Rows(page.content.decode()).rows}
-        assert all(by_id[row["id"]] == row for row in rows.rows)
+        new_head = self.client.get(events_url(session, cursor))["X-Head"]
+        assert new_head != head, "the head is to be fetched again"
+        self.assertContains(page, f'data-head="{new_head}"')
+        by_name = {name_of(row): row for row in Rows(page.content.decode()).rows}
+        assert all(by_name[name_of(row)] == row for row in rows.rows)
 
     def test_the_list_tells_the_proof_and_filters_by_it(self) -> None:
         told = (agent_says(900, "Hello."), caller_says(3000, "Hi."))
