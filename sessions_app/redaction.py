@@ -61,7 +61,9 @@ def redact_growing(data: dict[str, Any]) -> dict[str, Any]:
     if not is_on():
         return data
     return {
-        key: GROWING.sub("[…]", value) if isinstance(value, str) and key not in KEPT else value
+        key: value[:-END] + GROWING.sub("[…]", value[-END:])
+        if isinstance(value, str) and key not in KEPT
+        else value
         for key, value in redact(data).items()
     }
 
@@ -108,7 +110,9 @@ PHONE = rf"{BEFORE}(?:{NO_NUMBER}){AFTER}|{BEFORE}(?P<hit>{PHONES})(?:{AFTER}|(?
 CARD = rf"{BEFORE}(?:{NO_NUMBER}){AFTER}|{BEFORE}(?<!\+)(?P<hit>\d[\d\s{HYPHEN}]{{11,}}\d){AFTER}"
 """Where a card's number may be, or several, with other numbers beside them; see _cards."""
 
-GROWING = re.compile(rf"\S*+@\S*$|\+?\d(?:[\s()./{HYPHEN}]*+\d){{3,}}[\s()./{HYPHEN}]*$")
+GROWING = re.compile(rf"\S*@\S*$|\+?\d(?:[\s()./{HYPHEN}]*\d){{3,}}[\s()./{HYPHEN}]*$")
+END = 64
+"""Characters in which it is looked for."""
 
 
 def _cards(run: str) -> Iterator[tuple[int, int]]:
