@@ -18,7 +18,7 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from sessions_app import export, listing, notes, overview, recording, transcript_page
+from sessions_app import erase, export, listing, notes, overview, recording, transcript_page
 from sessions_app.models import Access, Booking, Label, Labelling, Tombstone, VoiceSession
 from sessions_app.moments import moment
 from sessions_app.staff import may
@@ -59,7 +59,16 @@ class ReadOnlyAdmin(Listed):
 @admin.register(VoiceSession)
 class VoiceSessionAdmin(ReadOnlyAdmin):
     def get_urls(self) -> list[URLPattern]:
-        return [*listing.urls, *overview.urls, *export.urls, *notes.urls, *transcript_page.urls, *recording.urls, *super().get_urls()]
+        return [
+            *listing.urls,
+            *overview.urls,
+            *export.urls,
+            *erase.urls,
+            *notes.urls,
+            *transcript_page.urls,
+            *recording.urls,
+            *super().get_urls(),
+        ]
 
     def render_change_form(
         self,

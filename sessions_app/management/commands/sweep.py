@@ -8,10 +8,13 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 from django.utils import timezone
 
-from sessions_app import log, reconcile
+from sessions_app import digest, erase, log, reconcile
 from sessions_app.models import VoiceSession
 
 EndReason = VoiceSession.EndReason
+
+DIGEST_S, DIGEST_CALLS = 20.0, 5000
+"""What one run spends on figures and words at most."""
 
 PROOFS = {
     "complete": "complete",
@@ -26,7 +29,8 @@ PROOFS = {
 class Command(BaseCommand):
     help = (
         "Ends the calls whose page went away, and those that never began; forgets visitors whose cookie has "
-        "expired; compares ended calls with the platform's own record of them. Run it every minute."
+        "expired; deletes calls whose time is over (RETENTION_DAYS); works out the figures of the others; "
+        "compares ended calls with the platform's own record of them. Run it every minute."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -37,10 +41,15 @@ class Command(BaseCommand):
         )
         not_started = end_each(lambda: calls.not_started(now), EndReason.NOT_STARTED, lambda call: now)
         import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
+        deleted = erase.expire(timezone.now())
+        digest.catch_up(DIGEST_S, DIGEST_CALLS)
+        erase.wipe(timezone.now())
         # Last: a platform that is slow to answer holds up nothing else.
         proofs = reconcile.prove_due(timezone.now())
         counts = [f"{abandoned} abandoned", f"{not_started} not started"]
         counts += [f"{proofs[proof]} {word}" for proof, word in PROOFS.items()]
+        if settings.RETENTION_DAYS is not None:
+            counts.append(f"{deleted} deleted")
         self.stdout.write(", ".join(counts))
 
 
