@@ -22,6 +22,7 @@ from django.http import (
     QueryDict,
     StreamingHttpResponse,
 )
+from django.shortcuts import get_object_or_404
 from django.urls import URLPattern, path
 from django.utils import timezone
 from django.views.decorators.http import require_GET, require_http_methods
@@ -156,7 +157,8 @@ def one(request: HttpRequest, session: VoiceSession, name: str) -> HttpResponseB
     if name not in FORMATS:
         raise Http404(f"Calls are exported as {', '.join(FORMATS)}.")
     form = FORMATS[name]
-    body = form.head + form.write(document.loaded(VoiceSession.objects.filter(pk=session.pk)).get())
+    call = get_object_or_404(document.loaded(VoiceSession.objects.all()), pk=session.pk)
+    body = form.head + form.write(call)
     log_access(request.user, "export", session.pk, format=name)
     return attachment(HttpResponse(body, content_type=form.content_type), f"call-{session.pk}.{name}")
 

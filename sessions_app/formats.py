@@ -45,6 +45,8 @@ def shown(session: VoiceSession) -> list[Line]:
 
 def clean(text: str) -> str:
     """With line breaks as \\n, and with U+FFFD for each character that would do something."""
+    if text.isprintable():
+        return text
     return CONTROL.sub("\N{REPLACEMENT CHARACTER}", re.sub("\r\n?|[\x85\u2028\u2029\x0b\x0c]", "\n", text))
 
 
