@@ -25,6 +25,8 @@ SHORTEST_MS = 300
 WIDTHS = range(1100, 8001)
 """In px: what fills a desktop; and what a long call may need, which scrolls sideways."""
 PX_FOR_SECOND = 2.5
+PAD = 8
+"""At both ends, for marks that stand in the middle of their moment."""
 TICK_PX = 72
 """Ticks are not closer."""
 WORDS_PX = 48
@@ -100,13 +102,16 @@ class Timeline:
         return any(mark.is_estimate for mark in self.marks)
 
     def x(self, at_ms: float) -> float:
-        return at_ms / self.length_ms * self.width
+        return PAD + self.px(at_ms)
+
+    def px(self, ms: float) -> float:
+        return ms / self.length_ms * (self.width - 2 * PAD)
 
     @property
     def ticks(self) -> list[tuple[str, str]]:
         """Their places and their words."""
-        step = next((s for s in STEPS_S if self.x(s * 1000) >= TICK_PX), STEPS_S[-1])
-        while self.x(step * 1000) < TICK_PX:
+        step = next((s for s in STEPS_S if self.px(s * 1000) >= TICK_PX), STEPS_S[-1])
+        while self.px(step * 1000) < TICK_PX:
             step *= 10
         last = self.length_ms // 1000
         return [(f"{self.x(s * 1000):.1f}", clock(timedelta(seconds=s))) for s in range(0, last + 1, step)]
@@ -132,7 +137,7 @@ class Timeline:
             "agent": (AGENT, LANE),
             "slow": (AGENT + LANE / 2 - 2, 4),
         }.get(mark.kind, (TOOLS, BAR))
-        x, width = self.x(mark.at_ms), max(self.x(mark.took_ms), 3.0)
+        x, width = self.x(mark.at_ms), max(self.px(mark.took_ms), 3.0)
         look = f"tl-{mark.kind}"
         if mark.is_estimate:
             look += " is-estimate"
