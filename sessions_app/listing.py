@@ -18,7 +18,7 @@ from django.db import connection
 from django.db.models import Prefetch, Q, QuerySet, prefetch_related_objects
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_safe
 
 from sessions_app import digest, search
@@ -26,7 +26,7 @@ from sessions_app.filters import HAS, MAX_SECONDS, MAX_WORDS, STATES, Filters
 from sessions_app.models import Label, Labelling, VoiceSession
 from sessions_app.moments import length_of, moment
 from sessions_app.proof_display import LOOKS, badge
-from sessions_app.staff import staff_page
+from sessions_app.staff import may, staff_page
 from sessions_app.transcript import clock
 
 PAGE = 50
@@ -251,6 +251,18 @@ def lists(filters: Filters, known: dict[UUID, str]) -> list[dict[str, Any]]:
     ]
 
 
+def acts(request: HttpRequest) -> list[dict[str, str]]:
+    """What may be done with chosen calls: the buttons of their form (see export.py and erase.py)."""
+    export = reverse("admin:sessions_app_voicesession_export")
+    delete = reverse("admin:sessions_app_voicesession_delete_selected")
+    offered = [
+        ("export", {"words": "Export JSON", "url": export, "format": "json"}),
+        ("export", {"words": "Export CSV", "url": export, "format": "csv"}),
+        ("delete", {"words": "Delete…", "url": delete}),
+    ]
+    return [act for permission, act in offered if may(request.user, permission)]
+
+
 @require_safe
 def page(request: HttpRequest) -> HttpResponse:
     digest.catch_up(CATCH_UP_S, CATCH_UP_CALLS)
@@ -269,6 +281,7 @@ def page(request: HttpRequest) -> HttpResponse:
         "has": [(key, words) for key, (words, _) in HAS.items()],
         "max_words": MAX_WORDS,
         "max_seconds": MAX_SECONDS,
+        "acts": acts(request),
         "is_search": is_search,
         "quoted_url": address(quoted),
         **shown,

@@ -401,6 +401,38 @@ class SelectionTests(ListTestCase):
         assert self.chosen(f"all=1&q={other.pk}") == {other.pk}
         assert self.chosen("all=1&q=kyoto&state=ended") == set()
 
+    def test_buttons_are_for_those_who_may(self) -> None:
+        call()
+        buttons = {
+            (): [],
+            ("export_voicesession",): ["Export JSON", "Export CSV"],
+            ("delete_voicesession",): ["Delete…"],
+            ("export_voicesession", "delete_voicesession"): ["Export JSON", "Export CSV", "Delete…"],
+        }
+        for codenames, words in buttons.items():
+            self.allow("view_voicesession", *codenames)
+            page = self.page()
+            assert re.findall(r"<button[^>]*formaction[^>]*>(.*?)</button>", page) == words
+            assert ('name="id"' in page) == bool(words)
+
+    def test_the_form_sends_the_choice_with_the_filters_of_the_page(self) -> None:
+        self.allow("view_voicesession", "export_voicesession", "delete_voicesession")
+        failed, other = call(tool_errors=1, length_s=5), call(length_s=5)
+        page = self.page("?has=tool_error&longer=0")
+        hidden = dict(re.findall(r'<input type="hidden" name="(\w+)" value="(.*?)">', page))
+        del hidden["csrfmiddlewaretoken"]
+        assert hidden == {"has": "tool_error", "longer": "0"}
+        export, delete = (
+            re.findall(rf'formaction="(.*?)"[^>]*>{words}<', page)[0] for words in ("Export JSON", "Delete…")
+        )
+        response = self.client.post(export, {"all": "1", "format": "json", **hidden})
+        exported = b"".join(response).decode()  # type: ignore[call-overload]
+        assert str(failed.pk) in exported
+        assert str(other.pk) not in exported
+        response = self.client.post(export, {"id": str(other.pk), "format": "json", **hidden})
+        assert str(other.pk) in b"".join(response).decode()  # type: ignore[call-overload]
+        self.assertContains(self.client.post(delete, {"all": "1", **hidden}), str(failed.pk))
+
     def test_a_broken_filter_must_not_widen_the_choice(self) -> None:
         call()
         for data in ("all=1&state=lively", "all=1&from=x", "all=1&label=gone", "id=x"):
