@@ -11,8 +11,8 @@ from typing import Self
 from sessions_app import vatel
 from sessions_app.vatel import CHUNK, VatelBadAnswerError, VatelTimeoutError, VatelUnreachableError
 
-PART = 1024 * 1024
-"""Bytes of one answer to a range: about 16 s of the sandbox's sound. Players then ask for what follows; one
+PART = 512 * 1024
+"""Bytes of one answer to a range: about 8 s of the sandbox's sound. Players then ask for what follows; one
 that is paused must not hold a connection to the platform, however much it has asked for."""
 MAX_SOUND = 1024 * 1024 * 1024
 """Bytes of a recording: hours of it."""

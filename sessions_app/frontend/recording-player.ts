@@ -14,6 +14,10 @@ export function attachPlayer(list: HTMLOListElement): void {
 
 class RecordingPlayer {
   readonly #list: HTMLOListElement;
+  /** Who reads far from the player's place must still be able to stop it. */
+  readonly #place = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) target.classList.toggle("is-floating", !isIntersecting);
+  });
   #heard: HTMLElement | undefined;
 
   constructor(list: HTMLOListElement) {
@@ -25,8 +29,8 @@ class RecordingPlayer {
     });
     // They do not bubble; and a page that was opened during the call gets its player later.
     for (const type of ["timeupdate", "seeking", "playing"]) this.#on(type, (audio) => this.#follow(audio));
-    this.#on("ended", () => this.#mark(undefined));
-    this.#on("playing", () => this.#say(""));
+    this.#on("playing", () => this.#begin());
+    this.#on("ended", () => this.#end());
     this.#on("error", (audio) => this.#explain(audio));
   }
 
@@ -55,6 +59,17 @@ class RecordingPlayer {
       console.debug("The recording does not play.", error);
     });
     this.#mark(line);
+  }
+
+  #begin(): void {
+    this.#say("");
+    if (this.#section) this.#place.observe(this.#section);
+  }
+
+  #end(): void {
+    this.#mark(undefined);
+    this.#place.disconnect();
+    this.#section?.classList.remove("is-floating");
   }
 
   #follow(audio: HTMLAudioElement): void {

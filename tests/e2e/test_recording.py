@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,15 @@ def test_the_recording_is_played_beside_the_transcript(
     record.prove(caller.page, site, session)
     url = f"{site.url}/admin/sessions_app/voicesession/{session}/change/"
 
+    parts: list[int] = []
+    staff.on("response", lambda answer: "/recording/" in answer.url and parts.append(answer.status))
     player = Player(staff, url)
     assert listenings(site, session) == 0
     player.press_play(player.line(greeting))
     player.wait_for_end()
     expect(staff.locator("#transcript [aria-current]")).to_have_count(0)
+    assert len(parts) > 1, "longer recordings come in parts"
+    assert set(parts) == {206}
     assert listenings(site, session) == 1
     taken = player.taken()
     spoken = {CALLER: player.heard(CALLER), AGENT: player.heard(AGENT)}
@@ -94,17 +99,14 @@ def test_the_recording_is_played_beside_the_transcript(
     assert likeness(greeting, spoken[CALLER].words()) < 0.4, "each side is on its own channel"
 
     # While a turn is marked, it is what is heard.
-    marks = [mark for mark in taken["marks"] if mark["id"]]
     lines = {player.line(text).get_attribute("id"): (side, text) for side, text in (
         (AGENT, greeting), (CALLER, question), (AGENT, answer),
     )}  # fmt: skip
-    marked = [mark["id"] for mark in marks]
-    assert [line for line in marked if line in lines] == list(lines)
-    ends = [mark["at"] for mark in taken["marks"][1:]]
-    for mark, end in zip(marks, ends, strict=False):
+    assert [mark["id"] for mark in taken["marks"] if mark["id"] in lines] == list(lines)
+    for mark, following in pairwise(taken["marks"]):
         if mark["id"] in lines:
             side, text = lines[mark["id"]]
-            words = between(spoken[side], mark["at"], end).words()
+            words = between(spoken[side], mark["at"], following["at"]).words()
             assert likeness(text, words) >= 0.7, (text, words)
 
     # A turn's button plays from that turn.

@@ -71,6 +71,8 @@ class PlayerPage {
     },
   };
   readonly trouble = { textContent: "", hidden: true };
+  readonly watched = { isOn: false, tell: (_isInSight: boolean) => {} };
+  readonly floating = new Set<string>();
   hasPlayer = true;
   #click: ((event: { target: unknown }) => void) | undefined;
   readonly #listeners: [string, (event: { target: unknown }) => void][] = [];
@@ -79,7 +81,12 @@ class PlayerPage {
     context: TestContext,
     answer: () => Promise<Response> = () => assert.fail("nothing is fetched"),
   ) {
+    const { watched, floating } = this;
     const section = {
+      classList: {
+        toggle: (name: string, on: boolean) => (on ? floating.add(name) : floating.delete(name)),
+        remove: (name: string) => floating.delete(name),
+      },
       dataset: { zeroMs: String(ZERO) },
       querySelector: (selector: string) => (selector === "audio" ? this.audio : this.trouble),
     };
@@ -98,6 +105,19 @@ class PlayerPage {
     replaceGlobals(context, {
       Element: FakeTarget,
       innerHeight: 800,
+      IntersectionObserver: class {
+        constructor(tell: (entries: { target: unknown; isIntersecting: boolean }[]) => void) {
+          watched.tell = (isIntersecting) => tell([{ target: section, isIntersecting }]);
+        }
+
+        observe(): void {
+          watched.isOn = true;
+        }
+
+        disconnect(): void {
+          watched.isOn = false;
+        }
+      },
       fetch: answer,
       document: {
         querySelector: () => (this.hasPlayer ? section : null),
@@ -181,6 +201,20 @@ test("the page scrolls for a reader who follows, and for no other", (context) =>
   page.line(1).isInSight = false;
   page.playsAt(19);
   assert.deepEqual([page.marked, page.line(3).scrolls], [[3], 0]);
+});
+
+test("a player whose place is out of sight floats until it ends", (context) => {
+  const page = new PlayerPage(context);
+  assert.equal(page.watched.isOn, false, "one that nobody plays stays where it is");
+  page.happens("playing");
+  assert.equal(page.watched.isOn, true);
+  page.watched.tell(false);
+  assert.deepEqual([...page.floating], ["is-floating"]);
+  page.watched.tell(true);
+  assert.deepEqual([...page.floating], []);
+  page.watched.tell(false);
+  page.happens("ended");
+  assert.deepEqual([[...page.floating], page.watched.isOn], [[], false]);
 });
 
 test("a page without a player, and other players, are left alone", (context) => {
