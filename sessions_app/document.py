@@ -284,9 +284,11 @@ def _read_value(column: Column, value: Any, where: str) -> Any:
         return None if column.null else refuse("given")
     match column:
         case models.ForeignKey():
-            target: Any = column.related_model
-            name = target._meta.get_field(getattr(target, "USERNAME_FIELD", "name"))
-            return _read_value(name, value, where)
+            # What is a fit name for an account is for whoever made it.
+            is_label = column.related_model is Label
+            return _read_value(
+                Label._meta.get_field("name") if is_label else models.TextField(), value, where
+            )
         case models.DateTimeField():
             return _moment(value) or refuse("a time in ISO 8601 with its zone")
         case models.UUIDField():
