@@ -10,20 +10,23 @@ import time
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 from uuid import UUID
 
 from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models.expressions import RawSQL
 
 from sessions_app.models import Progress, SessionEvent, VoiceSession
 
 MATCHES = 1000
 """As many of the newest lines that match are ranked."""
 
-FILTERED = 20_000
+FILTERED = 10_000
 """As many are looked at when only some calls are asked for."""
+
+CHUNK, READ = 2500, 250
+"""Of these looked at, and of those ranked read, at a time."""
 
 CHARACTERS = 2_000_000
 """Of matching lines, read for one search: somebody may have filled calls with lines of 60 kB."""
@@ -160,14 +163,15 @@ def search(query: str, sessions: QuerySet[VoiceSession] | None = None, limit: in
     ids, is_partial = _matches(terms, sessions)
     ranked: list[tuple[float, int, int, int]] = []
     room = CHARACTERS
-    lines = SessionEvent.objects.filter(pk__in=ids).order_by("-pk").only("type", "data")
-    for event in lines.iterator(chunk_size=100):
-        room -= len(event.text)
+    for start in range(0, len(ids), READ):
         if room < 0:
             is_partial = True
             break
-        if score := _score(terms, fold(event.text)[:WORDS]):
-            ranked.append((-score[0], -event.pk, *score[1:]))
+        lines = SessionEvent.objects.filter(pk__in=_listed(ids[start : start + READ]))
+        for event in lines.only("type", "data"):
+            room -= len(event.text)
+            if score := _score(terms, fold(event.text)[:WORDS]):
+                ranked.append((-score[0], -event.pk, *score[1:]))
     best = sorted(ranked)[:limit]
     events = SessionEvent.objects.select_related("session").in_bulk([-pk for _, pk, _, _ in best])
     hits = [
@@ -180,26 +184,29 @@ def search(query: str, sessions: QuerySet[VoiceSession] | None = None, limit: in
 
 def _matches(terms: Sequence[Term], sessions: QuerySet[VoiceSession] | None) -> tuple[list[int], bool]:
     """Ids of the newest lines that match, and whether there may be older ones."""
-    found = _newest(terms, MATCHES + 1 if sessions is None else FILTERED + 1)
     if sessions is None:
-        ids = list(islice(found, MATCHES + 1))
+        ids = _newest(terms, MATCHES + 1)
         return ids[:MATCHES], len(ids) > MATCHES
-    sessions = sessions.order_by()
+    looked_at = _newest(terms, FILTERED + 1)
     kept: list[int] = []
-    looked = 0
-    size = MATCHES
-    while some := list(islice(found, size)):
-        looked += len(some)
-        of_line = dict(SessionEvent.objects.filter(pk__in=some).values_list("pk", "session"))
-        wanted = set(sessions.filter(pk__in=set(of_line.values())).values_list("pk", flat=True))
-        kept += [pk for pk in some if of_line.get(pk) in wanted]
-        if len(kept) > MATCHES or looked > FILTERED:
+    for start in range(0, len(looked_at), CHUNK):
+        # One look for each line, not a list of all the calls that are asked for: these may be most of them.
+        is_wanted = Exists(sessions.filter(pk=OuterRef("session_id")))
+        some = SessionEvent.objects.filter(is_wanted, pk__in=_listed(looked_at[start : start + CHUNK]))
+        kept += sorted(some.values_list("pk", flat=True), reverse=True)
+        if len(kept) > MATCHES:
             return kept[:MATCHES], True
-        size *= 2
-    return kept, False
+    return kept, len(looked_at) > FILTERED
 
 
-def _newest(terms: Sequence[Term], limit: int) -> Iterator[int]:
+def _listed(ids: Sequence[int]) -> RawSQL:
+    """For `pk__in`: the ids as one parameter. With thousands, Django would spend more than the database."""
+    if connection.vendor == "postgresql":
+        return RawSQL("SELECT unnest(%s::bigint[])", [list(ids)])
+    return RawSQL("SELECT value FROM json_each(%s)", [str(list(ids))])
+
+
+def _newest(terms: Sequence[Term], limit: int) -> list[int]:
     if connection.vendor == "postgresql":
         asked = " & ".join(
             "({}{})".format(" <-> ".join(f"'{word}'" for word in term.words), ":*" if term.is_open else "")
@@ -214,8 +221,7 @@ def _newest(terms: Sequence[Term], limit: int) -> Iterator[int]:
         statement = "SELECT rowid FROM sessions_app_words WHERE words MATCH %s ORDER BY rowid DESC LIMIT %s"
     with connection.cursor() as cursor:
         cursor.execute(statement, [asked, limit])
-        while rows := cursor.fetchmany(1000):
-            yield from (row[0] for row in rows)
+        return [row[0] for row in cursor.fetchall()]
 
 
 def _score(terms: Sequence[Term], words: Sequence[str]) -> tuple[float, int, int] | None:
@@ -351,8 +357,8 @@ def compact(budget_s: float = 10) -> bool:
     An FTS5 index only notes what is deleted (3.42 and later could do otherwise, older ones could not read
     such a file): the words go when its segments are merged into one. That rewrites the whole index, so it is
     done step by step, and only after something was forgotten. Pages that become free are overwritten
-    (`secure_delete` in the settings), and the log of the last changes is emptied; if somebody is reading,
-    then by SQLite itself, a little later. PostgreSQL's autovacuum does its own. Not inside a transaction.
+    (`secure_delete` in the settings); erase.py empties the log of the last changes, where the old ones still
+    are. PostgreSQL's autovacuum does its own.
     """
     if connection.vendor == "postgresql" or not Progress.objects.filter(has_forgotten=True).exists():
         return True
@@ -360,8 +366,6 @@ def compact(budget_s: float = 10) -> bool:
     while not _merge():
         if time.monotonic() > deadline:
             return False
-    with connection.cursor() as cursor:
-        cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     return True
 
 

@@ -179,7 +179,7 @@ class FindingTests(TestCase):
             assert search.search("cold", only_old) == Found([], is_partial=True)
         with mock.patch.multiple(search, MATCHES=1, FILTERED=4):
             assert said(search.search("cold", only_old)) == ["cold soup"]
-        with mock.patch.object(search, "CHARACTERS", 15):
+        with mock.patch.multiple(search, CHARACTERS=10, READ=1):
             found = search.search("cold")
             assert (len(found.hits), found.is_partial) == (2, True)
 
