@@ -50,6 +50,9 @@ class Tombstone(models.Model):
     deleted_at = models.DateTimeField(default=timezone.now)
     who = models.CharField(max_length=150, blank=True, help_text='the account\'s name; "": the site itself')
     why = models.CharField(max_length=255)
+    wiped_at = models.DateTimeField(
+        null=True, editable=False, help_text="since then SQLite's file holds nothing of it; see erase.py"
+    )
 
     class Meta:
         ordering: ClassVar = ["-deleted_at"]

@@ -5,6 +5,7 @@ its recording. What stays is a Tombstone, and the access log. Calls that are not
 hold, stay. A page that still reports into a deleted call is told `not_yours` (relay.py, writer.py, views.py).
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,7 +17,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.exceptions import BadRequest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import Q
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -29,6 +30,8 @@ from sessions_app.access import Access, log_access
 from sessions_app.models import Day, Tombstone, VoiceSession
 from sessions_app.staff import call_page, staff_page
 
+logger = logging.getLogger(__name__)
+
 User = AbstractBaseUser | AnonymousUser | None
 """None: the site itself."""
 
@@ -40,9 +43,11 @@ BATCH = 10
 LIMIT = 500
 """Calls that are deleted at a click, and in one run of `sweep`: what is done in some seconds."""
 
-TRACES = timedelta(days=1)
-"""For so long after a deletion, `sweep` empties SQLite's log of the last changes. A minute is enough nearly
-always; but it cannot while somebody is reading."""
+WIPE_EVERY = timedelta(hours=1)
+LARGE = 256 * 1024 * 1024
+"""A file of so many bytes, which takes seconds to rewrite, is rewritten at night only."""
+NIGHT = range(2, 5)
+"""Hours, in the site's time zone."""
 
 MAX_WHY = 255
 
@@ -121,28 +126,48 @@ def expire(now: datetime, *, limit: int = LIMIT, budget_s: float = 20) -> int:
     return count
 
 
-def wipe(now: datetime) -> None:
-    """Takes away what deleted calls may have left outside of their rows. Not inside a transaction.
+def wipe(now: datetime) -> bool:
+    """Takes away what deleted calls have left outside of their rows; False: some of it is left for later. Not
+    inside a transaction.
 
-    On SQLite, their old pages in the log of the last changes; see also search.compact. On PostgreSQL, VACUUM
-    gives the room free for other rows, by itself. On both, copies of recordings whose deletion failed.
+    Copies of recordings whose deletion failed. On SQLite, what is left of them in the file: it overwrites
+    what is deleted (`secure_delete`), but not the copies that it has left behind when it moved rows from
+    page to page, nor old pages in its log of the last changes. So the file is rewritten, which holds up the
+    log for as long as that takes: at most once in WIPE_EVERY. PostgreSQL gives the room free for other rows
+    by itself.
     """
     for file in Path(settings.RECORDINGS).glob("*-*.*"):
         with suppress(ValueError):  # a file of somebody else's
             session_id = UUID(file.stem)
             if Tombstone.objects.filter(pk=session_id).exists():
                 recording.forget(session_id)
-    search.compact()
-    deleted = Tombstone.objects.filter(deleted_at__gt=now - TRACES)
-    if connection.vendor == "sqlite" and deleted.exists():
-        with connection.cursor() as cursor:
-            # While it waits for readers, all writers wait for it.
-            patience_ms = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
-            cursor.execute("PRAGMA busy_timeout = 200")
-            try:
-                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                cursor.execute(f"PRAGMA busy_timeout = {int(patience_ms)}")
+    if connection.vendor != "sqlite":
+        return True
+    left = Tombstone.objects.filter(wiped_at=None, deleted_at__lte=now)
+    if not left.exists():
+        return True
+    if Tombstone.objects.filter(wiped_at__gt=now - WIPE_EVERY).exists():
+        return False
+    file = Path(connection.settings_dict["NAME"])
+    if file.exists() and file.stat().st_size > LARGE and timezone.localtime(now).hour not in NIGHT:
+        return False
+    if not search.compact():
+        return False
+    if is_wiped := _rewrite():
+        left.update(wiped_at=now)
+    return is_wiped
+
+
+def _rewrite() -> bool:
+    """False: others were at work, or the disk has no room for a second copy."""
+    with connection.cursor() as cursor:
+        try:
+            cursor.execute("VACUUM")
+            is_busy, _, _ = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except OperationalError as error:
+            logger.warning("the database's file cannot be cleared of deleted calls now: %s", error)
+            return False
+    return not is_busy
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
