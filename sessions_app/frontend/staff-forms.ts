@@ -71,7 +71,8 @@ export class StaffForms {
   #submit(event: SubmitEvent): void {
     const { target: form, submitter } = event;
     if (!(form instanceof HTMLFormElement) || form.method !== "post") return;
-    const action = new URL((submitter as HTMLButtonElement | null)?.formAction || form.action);
+    // A button's own property would say the page's address where it has none.
+    const action = new URL(submitter?.getAttribute("formaction") ?? form.action, location.href);
     // Whatever is not about notes, labels and marks leads to another page, or to a message above this one.
     if (!/\/(note|label|mark)\/$/.test(action.pathname)) return;
     event.preventDefault();
