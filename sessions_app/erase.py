@@ -18,7 +18,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.exceptions import BadRequest
 from django.db import OperationalError, connection, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -218,7 +218,7 @@ def delete_selected(request: HttpRequest) -> HttpResponse:
             tell = messages.success if number == len(ids) else messages.warning
             tell(request, f"{counted(number)} deleted.{left(len(ids) - number)}")
             return HttpResponseRedirect(reverse("admin:sessions_app_voicesession_changelist"))
-        chosen = VoiceSession.objects.filter(pk__in=ids)
+        chosen: QuerySet[VoiceSession] = VoiceSession.objects.filter(pk__in=ids)
     else:
         chosen = listing.selected(request)
     found = list(chosen.order_by("created_at", "pk").values_list("pk", "state", "held_at")[: LIMIT + 1])

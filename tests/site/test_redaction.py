@@ -3,7 +3,6 @@
 import ast
 import json
 import re
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -40,7 +39,7 @@ from .test_settings import environment, load
 ALL = ("email", "phone", "card")
 
 
-def redacting(*kinds: str, **patterns: str) -> AbstractContextManager[None]:
+def redacting(*kinds: str, **patterns: str) -> override_settings:
     return override_settings(REDACT=kinds, REDACT_PATTERNS=patterns)
 
 
