@@ -15,10 +15,12 @@ from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.exceptions import BadRequest
 from django.db import connection
-from django.db.models import Prefetch, Q, QuerySet, prefetch_related_objects
+from django.db.models import Prefetch, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.views.decorators.http import require_safe
 
 from sessions_app import digest, search
@@ -31,7 +33,7 @@ from sessions_app.transcript import clock
 
 PAGE = 50
 LIVE = 100
-"""More calls than this that go on at once are found by the filter "Live", page by page."""
+"""Shown before all others. Should more be going on, the rest stand where their beginning puts them."""
 
 HITS = 50
 
@@ -96,7 +98,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Page:
-    calls: list[VoiceSession]
+    ids: list[UUID]
     newer: Place | None
     """Of the first call, if newer ones come before it."""
     older: Place | None
@@ -104,24 +106,29 @@ class Page:
 
 def page_of(calls: QuerySet[VoiceSession], before: Place | None, after: Place | None) -> Page:
     """PAGE calls after a place in the list, or those before it; without one, the newest."""
+    places = calls.values_list("created_at", "pk")
     if after is not None and before is None:
-        found = list(calls.filter(after.after).order_by("created_at", "pk")[: PAGE + 1])
+        found = [
+            Place(*place) for place in places.filter(after.after).order_by("created_at", "pk")[: PAGE + 1]
+        ]
         if len(found) > PAGE:
             shown = found[PAGE - 1 :: -1]
-            return Page(shown, Place.of(shown[0]), Place.of(shown[-1]))
-    place = before.before if before else Q()
-    found = list(calls.filter(place).order_by("-created_at", "-pk")[: PAGE + 1])
+            return Page([place.id for place in shown], shown[0], shown[-1])
+    wanted = places.filter(before.before) if before else places
+    found = [Place(*place) for place in wanted.order_by("-created_at", "-pk")[: PAGE + 1]]
     shown = found[:PAGE]
     return Page(
-        shown,
-        Place.of(shown[0]) if before and shown else None,
-        Place.of(shown[-1]) if len(found) > PAGE else None,
+        [place.id for place in shown],
+        shown[0] if before and shown else None,
+        shown[-1] if len(found) > PAGE else None,
     )
 
 
-def rows(calls: Sequence[VoiceSession]) -> list[dict[str, Any]]:
-    """What the template shows of each call; labels for all of them in one query."""
-    prefetch_related_objects(calls, Prefetch("labellings", Labelling.objects.select_related("label")))
+def rows(ids: Sequence[UUID]) -> list[dict[str, Any]]:
+    """What the template shows of these calls."""
+    calls = VoiceSession.objects.select_related("reviewed_by", "flagged_by").defer("details", "platform_call")
+    calls = calls.prefetch_related(Prefetch("labellings", Labelling.objects.select_related("label")))
+    found = {call.pk: call for call in calls.filter(pk__in=ids)}
     return [
         {
             "call": call,
@@ -131,7 +138,7 @@ def rows(calls: Sequence[VoiceSession]) -> list[dict[str, Any]]:
             "proof": badge(call),
             "labels": [labelling.label.name for labelling in call.labellings.all()],
         }
-        for call in calls
+        for call in (found[pk] for pk in ids if pk in found)
     ]
 
 
@@ -197,7 +204,7 @@ def found_words(filters: Filters) -> dict[str, Any]:
         {
             "call": hit.session,
             "anchor": "{}-{}".format(*hit.place),
-            "when": moment(hit.session.started_at or hit.session.created_at),
+            "when": date_format(timezone.localtime(hit.session.created_at), "j M Y, H:i"),
             "role": hit.event.role.capitalize(),
             "offset": clock(timedelta(milliseconds=hit.event.at_ms)),
             "parts": hit.parts,
@@ -209,22 +216,24 @@ def found_words(filters: Filters) -> dict[str, Any]:
 
 def listed(filters: Filters, number: Q | None, data: QueryDict) -> dict[str, Any]:
     """For the template: a page of calls, of those with a `number` if there is one."""
-    calls = filters.apply(VoiceSession.objects.all()).filter(number or Q())
-    calls = calls.select_related("reviewed_by", "flagged_by").defer("details", "platform_call")
+    calls = filters.apply(VoiceSession.objects.filter(number or Q()))
     before, after = Place.read(data.get("before", "")), Place.read(data.get("after", ""))
-    live: list[VoiceSession] = []
+    live: list[UUID] = []
     if not filters.state:
-        is_live = Q(state="live")
-        page = page_of(calls.exclude(is_live), before, after)
-        if page.newer is None:
-            live = list(calls.filter(is_live).order_by("-created_at", "-pk")[:LIVE])
-    else:
-        page = page_of(calls, before, after)
-    all_rows = rows([*live, *page.calls])
+        going_on = VoiceSession.objects.filter(state="live").order_by("-created_at", "-pk")
+        live = list(going_on.values_list("pk", flat=True)[:LIVE])
+    page = page_of(calls.exclude(pk__in=live), before, after)
+    if page.newer is not None:
+        live = []
+    elif live and filters.pairs():
+        wanted = set(calls.filter(pk__in=live).values_list("pk", flat=True))
+        live = [pk for pk in live if pk in wanted]
+    shown = rows([*live, *page.ids])
+    live_rows = [row for row in shown if row["call"].pk in live]
     pairs = filters.pairs()
     return {
-        "live": all_rows[: len(live)],
-        "rows": all_rows[len(live) :],
+        "live": live_rows,
+        "rows": shown[len(live_rows) :],
         "newest_url": address(pairs) if page.newer else "",
         "newer_url": address(pairs, [("after", str(page.newer))]) if page.newer else "",
         "older_url": address(pairs, [("before", str(page.older))]) if page.older else "",

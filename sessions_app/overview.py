@@ -22,6 +22,7 @@ from django.http import HttpRequest, HttpResponse, QueryDict
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.text import Truncator
@@ -236,7 +237,8 @@ class Value:
 def table_of_days(span: Span, by_day: Iterable[tuple[date, Totals]]) -> list[dict[str, Any]]:
     return [
         {
-            "day": day,
+            "day": day.isoformat(),
+            "words": date_format(day, "D j M Y"),
             "url": span.calls_url(day, day),
             "calls": totals.calls,
             "unverified": totals.unverified,
