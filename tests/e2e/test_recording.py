@@ -8,13 +8,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Response, expect
 
 from tests.e2e import record
 from tests.e2e.caller import Caller
 from tests.e2e.conftest import NewContext
 from tests.e2e.ear import Sound, likeness
-from tests.e2e.servers import Site
+from tests.e2e.servers import Sandbox, Site
+from tests.e2e.visitors import Watch
 
 EAR = (Path(__file__).parent / "player_ear.js").read_text()
 CALLER, AGENT = "caller", "agent"
@@ -60,6 +61,11 @@ def between(sound: Sound, from_ms: float, to_ms: float) -> Sound:
     return Sound(part.pcm[: int((to_ms - from_ms) * 16)], part.started_ms)
 
 
+def call_id(site: Site, session: str) -> str:
+    rows = record.browser_rows(site, session)
+    return str(next(row.data["id"] for row in rows if row.type == "session_started"))
+
+
 def listenings(site: Site, session: str) -> int:
     """Rows of the access log that tell of somebody's listening to the call."""
     with closing(sqlite3.connect(site.env["DATABASE_PATH"])) as database:
@@ -71,7 +77,7 @@ def listenings(site: Site, session: str) -> int:
 
 
 def test_the_recording_is_played_beside_the_transcript(
-    caller: Caller, staff: Page, site: Site, new_context: NewContext
+    caller: Caller, staff: Page, site: Site, sandbox: Sandbox, new_context: NewContext, watch: Watch
 ) -> None:
     caller.call()
     greeting = caller.turn_texts("agent")[0]
@@ -83,7 +89,12 @@ def test_the_recording_is_played_beside_the_transcript(
     url = f"{site.url}/admin/sessions_app/voicesession/{session}/change/"
 
     parts: list[int] = []
-    staff.on("response", lambda answer: "/recording/" in answer.url and parts.append(answer.status))
+
+    def note(answer: Response) -> None:
+        if "/recording/" in answer.url:
+            parts.append(answer.status)
+
+    staff.on("response", note)
     player = Player(staff, url)
     assert listenings(site, session) == 0
     player.press_play(player.line(greeting))
@@ -128,4 +139,13 @@ def test_the_recording_is_played_beside_the_transcript(
     assert source
     part = plain.request.get(f"{site.url}{source}", headers={"Range": "bytes=0-99"})
     assert (part.status, part.body()[:4], len(part.body())) == (206, b"RIFF", 100)
+    assert listenings(site, session) == 2
+
+    # Why it does not play is told in a sentence.
+    watch.allow("the server responded with a status of 404")
+    (kept,) = (sandbox.log.parent / "sandbox" / "recordings").glob(f"{call_id(site, session)}.wav")
+    kept.unlink()
+    player = Player(staff, url)
+    player.press_play(player.line(answer))
+    expect(staff.locator("#recording").get_by_role("alert")).to_contain_text("has no recording of this call")
     assert listenings(site, session) == 2
