@@ -2,6 +2,7 @@
 
 import logging
 import struct
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -42,6 +43,7 @@ class Recordings:
         """Nobody else may record into the folder. What a dead process has left in it is made whole."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
+        self._tidying = threading.Lock()  # calls end in threads of their own
         for left in folder.glob("*.part"):
             _finish(left)
 
@@ -55,15 +57,13 @@ class Recordings:
         return path if path.is_file() else None
 
     def _make_room(self) -> None:
-        newest_first = sorted(
-            ((path.stat().st_mtime, path.stat().st_size, path) for path in self._folder.glob("*.wav")),
-            reverse=True,
-        )
-        kept = 0
-        for _, size, path in newest_first:
-            kept += size
-            if kept > KEPT_BYTES:
-                path.unlink(missing_ok=True)
+        with self._tidying:
+            found = [(path.stat(), path) for path in self._folder.glob("*.wav")]
+            kept = 0
+            for stat, path in sorted(found, key=lambda pair: pair[0].st_mtime, reverse=True):
+                kept += stat.st_size
+                if kept > KEPT_BYTES:
+                    path.unlink()
 
 
 class Recording:
@@ -142,10 +142,10 @@ class Recording:
             with self._file:
                 self._file.truncate(_HEADER + self._written * _FRAME)  # it may end in a hole
             _finish(self._path)
+            self._on_close()
         except OSError as problem:
             self._give_up(problem)
         self._file = None
-        self._on_close()
 
     def _now(self) -> int:
         return round((self._clock() - self._zero) * RATE)
