@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from django.utils import timezone
 
 from sessions_app.models import Booking, ToolRun, VoiceSession
+from sessions_app.redaction import redact_text
 from sessions_app.tools import ToolError, tool
 
 WEATHER = {
@@ -120,7 +121,7 @@ def book_table(run: ToolRun, people: int, day: date, time: time, name: str = "")
         tool_call_id=run.tool_call_id,
         people=people,
         at=at,
-        name=name.strip()[:100],
+        name=redact_text(name.strip())[:100],
     )
     return {"reference": booking.reference, "people": people, "day": f"{at:%Y-%m-%d}", "time": f"{at:%H:%M}"}
 

@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -11,10 +12,13 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.test import Client, TransactionTestCase, override_settings
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sessions_app import tools
 from sessions_app.comparison import spoken
+from sessions_app.events import ToolCall
 from sessions_app.models import Booking, ToolRun, VoiceSession
 from sessions_app.redaction import is_redacted, redact, redact_growing, redact_text, redact_value
 from sessions_app.tools import TOOLS, tool
@@ -312,6 +316,13 @@ class LogTests(TransactionTestCase):
         told, answered = await sync_to_async(self.data)()
         assert [item["value"] for item in told["arguments"]] == ["[email]", "[card]"]
         assert (answered["toolCallId"], json.loads(answered["output"])) == ("t1", kept)
+
+    def test_booking_of_the_demos_tool(self) -> None:
+        day = (timezone.localdate() + timedelta(days=3)).isoformat()
+        table = {"people": 2, "day": day, "time": "19:30", "name": "Ada, 212-555-1234"}
+        output = json.loads(tools.run(self.session, ToolCall("t1", "book_table", table), timezone.now()))
+        booking = Booking.objects.get()
+        assert (output["reference"], booking.name) == (booking.reference, "Ada, [phone]")
 
     async def test_wrong_argument_is_told_and_not_kept(self) -> None:
         async with Socket.relay(self.client, self.session) as page:

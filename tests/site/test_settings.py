@@ -100,6 +100,9 @@ WRONG: list[tuple[dict[str, str | None], str]] = [
     ({"DATABASE_URL": "postgres://ada:hunter2@db:5432"}, "DATABASE_URL names no database"),
     ({"DATABASE_URL": "postgres://ada:x@db/site?hunter2=1"}, "has an option after the ?"),
     ({"DATABASE_URL": "postgres://ada:hunter2@db/site?pool=true"}, "has an option after the ?"),
+    ({"RETENTION_DAYS": "0"}, "RETENTION_DAYS must be a number from 1 to 36500, not '0'; for example"),
+    ({"RETENTION_DAYS": "36501"}, "RETENTION_DAYS must be a number from 1 to 36500, not '36501'"),
+    ({"RETENTION_DAYS": "a month"}, "RETENTION_DAYS must be a number"),
     ({"TIME_ZONE": "Mars/Base"}, "TIME_ZONE is 'Mars/Base'"),
     ({"TIME_ZONE": "../etc/passwd"}, "TIME_ZONE is '../etc/passwd'"),
     ({"VATEL_BASE_URL": "api.vatel.ai"}, "VATEL_BASE_URL must be an http(s) URL"),
@@ -154,6 +157,7 @@ def test_what_is_left_out_is_safe(tmp_path: Path) -> None:
     )
     assert {cap: int(site[cap]) for cap in CAPS} == CAPS
     assert (site["CALL_ACCESS"], site["CONSENT"]) == ("'public'", "True")
+    assert (site["RETENTION_DAYS"], site["REDACT"], site["REDACT_PATTERNS"]) == ("None", "()", "{}")
     assert "SECURE_PROXY_SSL_HEADER" not in site
     assert "SECURE_PROXY_SSL_HEADER" in local
     assert "Manifest" in site["STORAGES"]
