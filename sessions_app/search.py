@@ -28,6 +28,9 @@ FILTERED = 10_000
 CHUNK, READ = 2500, 250
 """Of these looked at, and of those ranked read, at a time."""
 
+RECENT = 200_000
+"""Lines of any kind, the latest."""
+
 CHARACTERS = 2_000_000
 """Of matching lines, read for one search: somebody may have filled calls with lines of 60 kB."""
 
@@ -207,20 +210,37 @@ def _listed(ids: Sequence[int]) -> RawSQL:
 
 
 def _newest(terms: Sequence[Term], limit: int) -> list[int]:
+    """Ids of the newest lines that match."""
     if connection.vendor == "postgresql":
-        asked = " & ".join(
-            "({}{})".format(" <-> ".join(f"'{word}'" for word in term.words), ":*" if term.is_open else "")
-            for term in terms
-        )
-        statement = (
-            "SELECT event_id FROM sessions_app_words WHERE words @@ %s::tsquery"
-            " ORDER BY event_id DESC LIMIT %s"
-        )
-    else:
-        asked = " ".join(f'"{" ".join(term.words)}"{"*" if term.is_open else ""}' for term in terms)
-        statement = "SELECT rowid FROM sessions_app_words WHERE words MATCH %s ORDER BY rowid DESC LIMIT %s"
+        return _newest_of_postgresql(terms, limit)
+    asked = " ".join(f'"{" ".join(term.words)}"{"*" if term.is_open else ""}' for term in terms)
+    statement = "SELECT rowid FROM sessions_app_words WHERE words MATCH %s ORDER BY rowid DESC LIMIT %s"
+    return _ids(statement, asked, limit)
+
+
+def _newest_of_postgresql(terms: Sequence[Term], limit: int) -> list[int]:
+    asked = " & ".join(
+        "({}{})".format(" <-> ".join(f"'{word}'" for word in term.words), ":*" if term.is_open else "")
+        for term in terms
+    )
+    match = "SELECT event_id FROM sessions_app_words WHERE words @@ %s::tsquery"
+    newest = "ORDER BY event_id DESC LIMIT %s"
+    if any(len(term.words) > 1 for term in terms):
+        # It takes a phrase for as frequent as its words are, and would read all lines, the newest first, to
+        # find enough of a rare one. So the latest lines tell whether it is: then the index is the better way.
+        is_late = "event_id > (SELECT max(event_id) FROM sessions_app_words) - %s"
+        ids = _ids(f"{match} AND {is_late} {newest}", asked, RECENT, limit)
+        if len(ids) == limit:
+            return ids
+        if len(ids) < limit // 4:
+            found = f"WITH found AS MATERIALIZED ({match}) SELECT event_id FROM found"  # noqa: S608
+            return _ids(f"{found} {newest}", asked, limit)
+    return _ids(f"{match} {newest}", asked, limit)
+
+
+def _ids(statement: str, *parameters: Any) -> list[int]:
     with connection.cursor() as cursor:
-        cursor.execute(statement, [asked, limit])
+        cursor.execute(statement, parameters)
         return [row[0] for row in cursor.fetchall()]
 
 
