@@ -223,8 +223,9 @@ def cut_texts(events: Iterable[SessionEvent]) -> dict[int, SessionEvent]:
                 is_earlier = turn.source == event.source and turn.seq < event.seq
                 if turn.role == "agent" or is_earlier:
                     break
-    for turn in turns if named else ():
-        if turn.role == "agent" and (by := named.get(turn_of(turn))):
+    for turn in reversed(turns) if named else ():
+        # Of a turn in parts, the last.
+        if turn.role == "agent" and (by := named.pop(turn_of(turn), None)):
             cut.setdefault(turn.pk, by)
     return cut
 

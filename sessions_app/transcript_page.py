@@ -194,8 +194,9 @@ def head_mark(session: VoiceSession, reader: Reader) -> str:
 
 
 def notes_mark(reader: Reader) -> str:
-    """Changes with the notes: they are never rewritten."""
-    return ",".join(str(pk) for pk in sorted(note.pk for some in reader.notes.values() for note in some))
+    """Changes with the notes: they are added and deleted, never rewritten."""
+    ids = [note.pk for some in reader.notes.values() for note in some]
+    return f"{len(ids)} {max(ids, default=0)}"
 
 
 @require_GET
@@ -208,8 +209,8 @@ def events(request: HttpRequest, session: VoiceSession) -> HttpResponse:
         return HttpResponseBadRequest(f"after: {error}", content_type="text/plain")
     reader = reader_of(request, session)
     new = list(session.events.after(after).in_order())
-    around: list[SessionEvent] = []
-    if any(event.type in CONTEXT for event in new):
+    around = [event for event in new if event.type in CONTEXT]
+    if around and any(after.values()):
         around = list(session.events.filter(type__in=CONTEXT).in_order())
     headers = {
         "X-Cursor": moved_cursor(after, new),
