@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from sessions_app.events import Frame
 from sessions_app.models import SessionEvent, VoiceSession
-from sessions_app.redaction import redact, redact_growing
+from sessions_app.redaction import is_on, redact, redact_growing
 
 BROWSER = SessionEvent.Source.BROWSER
 SERVER = SessionEvent.Source.SERVER
@@ -177,6 +177,7 @@ def _insert(lines: Sequence[tuple[UUID, Frame]], source: str, now: datetime) -> 
     ops = connection.ops
     is_native = connection.features.has_native_uuid_field
     recorded_at = ops.adapt_datetimefield_value(now)
+    is_redacting = is_on()
     rows = [
         (
             session_id if is_native else session_id.hex,
@@ -184,7 +185,7 @@ def _insert(lines: Sequence[tuple[UUID, Frame]], source: str, now: datetime) -> 
             frame.seq,
             frame.type,
             frame.at_ms,
-            ops.adapt_json_value(redact(frame.data), None),
+            ops.adapt_json_value(redact(frame.data) if is_redacting else frame.data, None),
             ops.adapt_datetimefield_value(frame.sent_at),
             recorded_at,
         )
