@@ -367,7 +367,7 @@ def forget(session_ids: Collection[UUID]) -> None:
             _forget(cursor, list(ids))
 
 
-PAGES = 250
+PAGES = 100
 """Of the index, rewritten in one transaction, for which the writer of the log has to wait."""
 
 
@@ -376,9 +376,9 @@ def compact(budget_s: float = 10) -> bool:
 
     An FTS5 index only notes what is deleted (3.42 and later could do otherwise, older ones could not read
     such a file): the words go when its segments are merged into one. That rewrites the whole index, so it is
-    done step by step, and only after something was forgotten. Pages that become free are overwritten
-    (`secure_delete` in the settings); erase.py empties the log of the last changes, where the old ones still
-    are. PostgreSQL's autovacuum does its own.
+    done step by step, and only after something was forgotten; whoever calls this (erase.py) decides how
+    often, and clears the file's free pages and its log of the last changes afterwards. PostgreSQL's
+    autovacuum does its own.
     """
     if connection.vendor == "postgresql" or not Progress.objects.filter(has_forgotten=True).exists():
         return True
