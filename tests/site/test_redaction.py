@@ -4,21 +4,24 @@ import ast
 import json
 import re
 from datetime import timedelta
+from io import StringIO
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 from unittest import mock
 
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.test import Client, TransactionTestCase, override_settings
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sessions_app import tools
+from sessions_app import log, tools
 from sessions_app.comparison import spoken
-from sessions_app.events import ToolCall
+from sessions_app.events import Frame, ToolCall
 from sessions_app.models import Booking, ToolRun, VoiceSession
 from sessions_app.redaction import is_redacted, redact, redact_growing, redact_text, redact_value
 from sessions_app.tools import TOOLS, tool
@@ -316,6 +319,32 @@ class LogTests(TransactionTestCase):
         told, answered = await sync_to_async(self.data)()
         assert [item["value"] for item in told["arguments"]] == ["[email]", "[card]"]
         assert (answered["toolCallId"], json.loads(answered["output"])) == ("t1", kept)
+
+    def test_call_that_is_imported(self) -> None:
+        with redacting():
+            log.record(
+                self.session.pk, [Frame(1, 0, "response_text", {"text": SECRET}), Frame(2, 9, "hang_up", {})]
+            )
+            run = ToolRun.objects.create(
+                session=self.session, tool_call_id="t", name="x", arguments={"to": SECRET}
+            )
+            run.finish(json.dumps({"to": SECRET}), is_error=False)
+            document = self.exported()
+        assert SECRET in document
+        VoiceSession.objects.all().delete()
+        with NamedTemporaryFile("w", suffix=".json") as file:
+            file.write(document)
+            file.flush()
+            call_command("import_session", file.name, stdout=StringIO())
+        assert [data.get("text") for data in self.data()] == [HIDDEN, None]
+        run = ToolRun.objects.get()
+        assert (run.arguments, json.loads(run.output)) == ({"to": HIDDEN}, {"to": HIDDEN})
+
+    def exported(self) -> str:
+        client = Client()
+        client.force_login(User.objects.create_superuser("ada"))
+        url = f"/admin/sessions_app/voicesession/{self.session.pk}/export/json/"
+        return str(client.get(url).getvalue().decode())
 
     def test_booking_of_the_demos_tool(self) -> None:
         day = (timezone.localdate() + timedelta(days=3)).isoformat()
