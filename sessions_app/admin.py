@@ -36,6 +36,12 @@ class Listed(admin.ModelAdmin):  # type: ignore[type-arg]  # its parameter exist
     class Media:
         css: ClassVar = {"all": ["css/admin-transcript.css", "css/admin-lists.css"]}
 
+    def changelist_view(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        title = str(self.opts.verbose_name_plural).capitalize()
+        return super().changelist_view(request, {"title": title, **(extra_context or {})})
+
 
 class ReadOnlyAdmin(Listed):
     def has_add_permission(self, request: HttpRequest) -> bool:

@@ -152,12 +152,11 @@ def named(text: str) -> Q | None:
         return None
     # Two queries that each read nothing but an index.
     ours: list[UUID] = []
-    digits = text.replace("-", "")
-    if re.fullmatch(r"[0-9a-fA-F]{8,32}", digits):
-        whole = str(UUID(digits)) if len(digits) == 32 else text
-        ours = list(
-            VoiceSession.objects.filter(pk__icontains=whole).order_by().values_list("pk", flat=True)[:PAGE]
-        )
+    digits = text.replace("-", "").lower()
+    if re.fullmatch(r"[0-9a-f]{8,32}", digits):
+        piece = str(UUID(digits)) if len(digits) == 32 else text.lower()
+        matching = VoiceSession.objects.filter(pk__contains=piece).order_by()
+        ours = list(matching.values_list("pk", flat=True)[:PAGE])
     theirs = VoiceSession.objects.filter(call_id__icontains=text).order_by()
     numbers = list(theirs.values_list("call_id", flat=True)[:PAGE])
     if not ours and not numbers:

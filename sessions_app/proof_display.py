@@ -1,12 +1,10 @@
-"""How the proof of a call is shown to staff: in the list, in its filter, and above the transcript."""
+"""How the proof of a call is shown to staff: in the list, and above the transcript."""
 
 import math
 from datetime import timedelta
 from typing import Any
 
-from django.contrib import admin
-from django.db.models import Q, QuerySet
-from django.http import HttpRequest
+from django.db.models import Q
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
@@ -130,15 +128,3 @@ def mark(session: VoiceSession) -> str:
     at = session.proved_at.isoformat() if session.proved_at else ""
     again_at = session.prove_at.isoformat() if session.prove_at else ""
     return f"{look_of(session)} {session.recovered} {session.differing} {at} {again_at}"
-
-
-class ProofFilter(admin.SimpleListFilter):
-    title = "proof"
-    parameter_name = "proof"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(look, word) for look, (word, _) in LOOKS.items()]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet[VoiceSession]) -> QuerySet[VoiceSession]:
-        look = self.value()
-        return queryset.filter(LOOKS[look][1]) if look in LOOKS else queryset

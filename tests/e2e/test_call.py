@@ -54,7 +54,7 @@ def test_whole_call_is_heard_captioned_and_logged(
 
     staff.get_by_role("rowheader", name="Voice sessions").get_by_role("link").click()
     expect(staff.locator("#result_list")).to_contain_text("Concierge")
-    staff.locator("#result_list tbody tr").first.get_by_role("link").first.click()
+    staff.locator("#result_list tbody").get_by_role("link").first.click()
     transcript = staff.locator("#transcript")
     for text in (greeting, question, answer):
         expect(transcript).to_contain_text(text)
