@@ -158,9 +158,10 @@ def _figures(events: Sequence[SessionEvent]) -> Digest:
 def reply_ms(event: SessionEvent) -> int | None:
     """From the caller's last word to the agent's first sound, as the page measured it; None for any other
     line, and for a greeting."""
-    ms = event.data.get("after_ms") if event.type == "reply_audible" else None
-    is_number = isinstance(ms, int | float) and not isinstance(ms, bool)
-    return round(ms) if is_number and 0 <= ms <= LONGEST_REPLY_MS else None
+    ms = event.data.get("after_ms")
+    if event.type != "reply_audible" or isinstance(ms, bool) or not isinstance(ms, int | float):
+        return None
+    return round(ms) if 0 <= ms <= LONGEST_REPLY_MS else None
 
 
 def catch_up(budget_s: float, limit: int) -> int:
