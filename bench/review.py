@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import re
 import sqlite3
@@ -24,7 +25,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -86,10 +87,6 @@ class Measured:
     facts: dict[str, Any] = field(default_factory=dict)
     times_ms: dict[str, list[float]] = field(default_factory=dict)
 
-    def p95_ms(self, page: str) -> float:
-        times = sorted(self.times_ms[page])
-        return times[min(len(times) - 1, round(0.95 * len(times)))]
-
 
 def measure(arguments: argparse.Namespace) -> list[Figure]:
     """Raises SystemExit when a page answers with an error."""
@@ -121,7 +118,7 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
         for (database, size), measured in sites.items():
             say(f"{database}, {size}")
             look(measured)
-    return figures(sites)
+    return figures({name: measured.times_ms for name, measured in sites.items()})
 
 
 def of_sqlite(folder: Path) -> Measured:
@@ -174,7 +171,7 @@ def look(measured: Measured) -> None:
                 times.append((get(client, path)[0], path))
             measured.times_ms[page] = [ms for ms, _ in times]
             slowest_ms, path = max(times)
-            say(f"  {page}: p95 {measured.p95_ms(page):.0f} ms, slowest {slowest_ms:.0f} ms: {path}")
+            say(f"  {page}: p95 {p95(measured.times_ms[page]):.0f} ms, slowest {slowest_ms:.0f} ms: {path}")
 
 
 def get(client: httpx.Client, path: str) -> tuple[float, str]:
@@ -266,29 +263,27 @@ ADDRESSES: dict[str, Callable[[Facts, random.Random], Iterable[str]]] = {
 }
 
 
-def figures(sites: dict[tuple[str, str], Measured]) -> list[Figure]:
-    databases = list(dict.fromkeys(database for database, _ in sites))
-    p95 = {(database, page): sites[database, "many"].p95_ms(page) for database in databases for page in PAGES}
-    growth = {
-        (database, page): p95[database, page] / sites[database, "few"].p95_ms(page)
-        for database in databases
-        for page in GROWING
-    }
-    shown = [
-        Figure(f"{page}_p95_ms", round(max(p95[one, page] for one in databases), 1), "ms", GOAL_MS)
-        for page in PAGES
-    ]
-    shown += [
-        Figure(f"growth.{page}", round(max(growth[one, page] for one in databases), 2), "x", GOAL_GROWTH)
-        for page in GROWING
-    ]
-    for database in databases:
-        shown += [
-            Figure(f"{database}.{page}_p95_ms", round(p95[database, page], 1), "ms", GOAL_MS)
-            for page in PAGES
+def p95(times_ms: list[float]) -> float:
+    """95 of 100 are no longer than this."""
+    return sorted(times_ms)[math.ceil(0.95 * len(times_ms)) - 1]
+
+
+def figures(times_ms: dict[tuple[str, str], dict[str, list[float]]]) -> list[Figure]:
+    """`times_ms`: of each database, with "few" calls and with "many", the times of each page."""
+    shown: dict[str, list[Figure]] = {}
+    for database in dict.fromkeys(database for database, _ in times_ms):
+        few, many = times_ms[database, "few"], times_ms[database, "many"]
+        shown[database] = [
+            *(Figure(f"{page}_p95_ms", round(p95(many[page]), 1), "ms", GOAL_MS) for page in PAGES),
+            *(
+                Figure(f"growth.{page}", round(p95(many[page]) / p95(few[page]), 2), "x", GOAL_GROWTH)
+                for page in GROWING
+            ),
         ]
-        shown += [
-            Figure(f"{database}.growth.{page}", round(growth[database, page], 2), "x", GOAL_GROWTH)
-            for page in GROWING
-        ]
-    return shown
+    worst = [max(same, key=lambda figure: figure.value) for same in zip(*shown.values(), strict=True)]
+    named = [
+        replace(figure, name=f"{database}.{figure.name}")
+        for database, of_one in shown.items()
+        for figure in of_one
+    ]
+    return [*worst, *named]
