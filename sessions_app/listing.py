@@ -143,25 +143,26 @@ def rows(ids: Sequence[UUID]) -> list[dict[str, Any]]:
 
 
 def named(text: str) -> Q | None:
-    """Calls whose number, here or on the platform, holds `text`; None if there is none, or it is no number.
+    """Calls whose number, here or on the platform, is or holds `text`; None if it is no number of a call.
 
     A piece of ours has eight digits at least: shorter words of letters a to f and digits are in some number
     by chance.
     """
     if not re.fullmatch(r"[\w.:-]{4,}", text) or not any(char.isdigit() for char in text):
         return None
-    # Two queries that each read nothing but an index.
-    ours: list[UUID] = []
     digits = text.replace("-", "").lower()
-    if re.fullmatch(r"[0-9a-f]{8,32}", digits):
-        piece = str(UUID(digits)) if len(digits) == 32 else text.lower()
-        matching = VoiceSession.objects.filter(pk__contains=piece).order_by()
-        ours = list(matching.values_list("pk", flat=True)[:PAGE])
-    theirs = VoiceSession.objects.filter(call_id__icontains=text).order_by()
-    numbers = list(theirs.values_list("call_id", flat=True)[:PAGE])
-    if not ours and not numbers:
-        return None
-    return Q(pk__in=ours) | Q(call_id__in=numbers)
+    is_hex = re.fullmatch(r"[0-9a-f]{8,32}", digits) is not None
+    if is_hex and len(digits) == 32:
+        whole = UUID(digits)
+        return Q(pk=whole) | Q(call_id__in=[text, str(whole), whole.hex])
+    # Two queries that each read nothing but an index.
+    matching = VoiceSession.objects.order_by()
+    ours = (
+        matching.filter(pk__contains=text.lower()).values_list("pk", flat=True) if is_hex else matching.none()
+    )
+    theirs = matching.filter(call_id__icontains=text).values_list("call_id", flat=True)
+    ids, numbers = list(ours[:PAGE]), list(theirs[:PAGE])
+    return Q(pk__in=ids) | Q(call_id__in=numbers) if ids or numbers else None
 
 
 def selected(request: HttpRequest) -> QuerySet[VoiceSession]:
