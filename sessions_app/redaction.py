@@ -173,7 +173,7 @@ class Redactor:
         marks = "|".join(re.escape(kind) for kind in (*BUILT_IN, *dict(patterns)))
         # Not a group: a pattern's own groups keep their numbers.
         mark = rf"\[(?:{marks})\]"
-        self.mark = re.compile(mark)
+        self.mark = re.compile(mark, FLAGS)
         self._rules: list[Rule] = []
         for kind, pattern in patterns:
             self._rules.append(("", re.compile(f"{mark}|{pattern}", FLAGS), self._marking(kind)))

@@ -13,6 +13,7 @@ import inspect
 import json
 import logging
 import math
+import threading
 import time as clock
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -147,14 +148,16 @@ _spoken: dict[int, str] = {}
 memory only, and for a page that asks again within the seconds in which its agent still waits."""
 
 MAX_SPOKEN = 64
+_spoken_lock = threading.Lock()
 
 
 def _finish(run: ToolRun, output: str, *, is_error: bool) -> bool:
     is_first = run.finish(output, is_error=is_error)
     if is_first and run.output != output:
-        _spoken[run.pk] = output
-        while len(_spoken) > MAX_SPOKEN:
-            _spoken.pop(next(iter(_spoken)), None)
+        with _spoken_lock:
+            _spoken[run.pk] = output
+            if len(_spoken) > MAX_SPOKEN:
+                del _spoken[next(iter(_spoken))]
     return is_first
 
 

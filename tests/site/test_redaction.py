@@ -81,7 +81,7 @@ LEFT = [
     "3.14159265358979",
     "me @ home, a@b",
     "five five five, one two three four",
-    "[email] [phone] [card] [other]",
+    "[email] [phone] [card] [other] [PHONE]",
 ]
 
 
