@@ -51,6 +51,8 @@ CALLS = "/admin/sessions_app/voicesession/"
 PAGES = ("list", "filter", "search", "overview", "transcript")
 GROWING = ("list", "filter", "transcript")
 
+Facts = dict[str, Any]
+
 FACTS = """
 import json, random
 from collections import Counter
@@ -84,7 +86,7 @@ class Measured:
     site: Site
     change_today: Callable[[], None]
     """A call of today has changed: its day is no longer added up."""
-    facts: dict[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=dict)
     times_ms: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -115,9 +117,9 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
             for size in sizes:
                 with psycopg.connect(server.url(size), autocommit=True) as connection:
                     connection.execute("VACUUM ANALYZE")
-        for (database, size), measured in sites.items():
-            say(f"{database}, {size}")
-            look(measured)
+        for database in dict.fromkeys(database for database, _ in sites):
+            say(database)
+            look(sites[database, "few"], sites[database, "many"])
     return figures({name: measured.times_ms for name, measured in sites.items()})
 
 
@@ -148,30 +150,43 @@ def fill(measured: Measured, sessions: int, events: int) -> None:
     measured.site.manage("seed_calls", *words)
 
 
-def look(measured: Measured) -> None:
-    """Asks for all pages, as staff do."""
+def look(few: Measured, many: Measured) -> None:
+    """Asks for all pages, as staff do; the two sites take turns, as the machine may be busier at times."""
+    sites = (few, many)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(closing(visit(one))) for one in sites]
+        for page in PAGES:
+            paths = [paths_of(page, one.facts) for one in sites]
+            times: list[list[tuple[float, str]]] = [[], []]
+            for number in range(-1, REQUESTS):  # the first of each is not counted
+                for one, client, some, taken in zip(sites, clients, paths, times, strict=True):
+                    if page == "overview":
+                        one.change_today()
+                    taken.append((get(client, some[number])[0], some[number]))
+            for one, taken in zip(sites, times, strict=True):
+                one.times_ms[page] = [ms for ms, _ in taken[1:]]
+            (few_p95, many_p95), (slowest_ms, path) = (
+                (p95(one.times_ms[page]) for one in sites),
+                max(times[1]),
+            )
+            say(f"  {page}: p95 {few_p95:.0f} and {many_p95:.0f} ms, slowest {slowest_ms:.0f} ms: {path}")
+
+
+def visit(measured: Measured) -> httpx.Client:
+    """Staff's browser, once everything is there that a site which is in use has already."""
     site = measured.site
     cookie = site.manage("shell", "--verbosity", "0", "--command", STAFF).strip()
     measured.facts = json.loads(site.manage("shell", "--verbosity", "0", "--command", FACTS))
-    with httpx.Client(base_url=site.url, headers={"Cookie": cookie}, timeout=120) as client:
-        # Days that were never looked at are added up once, some at each visit.
-        while "not added up yet" in get(client, f"{CALLS}overview/?span=90")[1]:
-            pass
-        chance = random.Random(1)  # noqa: S311  no secrets in here
-        for page in PAGES:
-            paths = [
-                path
-                for path, _ in zip(ADDRESSES[page](measured.facts, chance), range(REQUESTS), strict=False)
-            ]
-            get(client, paths[-1])
-            times: list[tuple[float, str]] = []
-            for path in paths:
-                if page == "overview":
-                    measured.change_today()
-                times.append((get(client, path)[0], path))
-            measured.times_ms[page] = [ms for ms, _ in times]
-            slowest_ms, path = max(times)
-            say(f"  {page}: p95 {p95(measured.times_ms[page]):.0f} ms, slowest {slowest_ms:.0f} ms: {path}")
+    client = httpx.Client(base_url=site.url, headers={"Cookie": cookie}, timeout=120)
+    # Days that were never looked at are added up once, some at each visit.
+    while "not added up yet" in get(client, f"{CALLS}overview/?span=90")[1]:
+        pass
+    return client
+
+
+def paths_of(page: str, facts: Facts) -> list[str]:
+    chance = random.Random(1)  # noqa: S311  no secrets in here
+    return [path for path, _ in zip(ADDRESSES[page](facts, chance), range(REQUESTS), strict=False)]
 
 
 def get(client: httpx.Client, path: str) -> tuple[float, str]:
@@ -182,9 +197,6 @@ def get(client: httpx.Client, path: str) -> tuple[float, str]:
     if answer.status_code != 200 or "/login/" in str(answer.url):
         sys.exit(f"{path}: {answer.status_code}\n{re.sub('<[^>]+>', '', answer.text)[:500]}")
     return ms, answer.text
-
-
-Facts = dict[str, Any]
 
 
 def lists(facts: Facts, chance: random.Random) -> Iterable[str]:
