@@ -119,3 +119,4 @@ pictures: .venv/.installed static/dist/.built
 	mkdir -p docs
 	cp build/pictures/talk-live-desktop-light.png docs/talk.png
 	cp build/pictures/admin-transcript-desktop-light.png docs/transcript.png
+	cp build/pictures/admin-overview-desktop-light.png docs/overview.png

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Page, ViewportSize
+from playwright.sync_api import Page, ViewportSize, expect
 
 from tests.e2e import tour
 from tests.e2e.caller import Caller
@@ -104,5 +104,12 @@ def test_pages_fit_phones_and_desktops(session: str, staff: Page, site: Site) ->
     staff.goto(f"{site.url}/admin/sessions_app/voicesession/{session}/change/")
     staff.get_by_role("button", name="Compare").click()
     take(staff, "admin-transcript")
-    staff.goto(f"{site.url}/admin/sessions_app/voicesession/")
+    calls = f"{site.url}/admin/sessions_app/voicesession/"
+    staff.goto(calls)
     take(staff, "admin-sessions")
+    staff.goto(f"{calls}?q=paris")
+    take(staff, "admin-search")
+    site.manage("seed_calls", "--sessions", "300", "--events", "6000", "--seed", "5", "--add")
+    staff.goto(f"{calls}overview/")
+    expect(staff.locator(".uplot").first).to_be_visible()
+    take(staff, "admin-overview")
