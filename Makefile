@@ -118,5 +118,5 @@ pictures: .venv/.installed static/dist/.built
 	PICTURES=build/pictures python -m pytest -q tests/e2e/test_pictures.py -k fit_phones_and_desktops
 	mkdir -p docs
 	cp build/pictures/talk-live-desktop-light.png docs/talk.png
-	cp build/pictures/admin-transcript-desktop-light.png docs/transcript.png
+	cp build/pictures/admin-transcript-whole.png docs/transcript.png
 	cp build/pictures/admin-overview-desktop-light.png docs/overview.png

@@ -22,6 +22,7 @@ from tests.e2e.visitors import Watch
 PICTURES = os.environ.get("PICTURES", "")
 """The folder to put them into. Without it nothing is kept: what stays is that nothing runs out of a page."""
 SCREENS: dict[str, ViewportSize] = {"phone": PHONE, "small-phone": SMALL_PHONE, "desktop": DESKTOP}
+HEIGHT = "() => document.documentElement.scrollHeight"
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 every_state = pytest.mark.skipif(
@@ -39,6 +40,14 @@ def take(page: Page, name: str) -> None:
                 keep(page, f"{name}-{screen}-{scheme}")
         wide = page.evaluate("() => document.documentElement.scrollWidth - window.innerWidth")
         assert wide <= 0, f"{name} is {wide} px wider than a {screen}"
+
+
+def take_whole(page: Page, name: str) -> None:
+    """Keep a picture of all that is on a page, for the documents."""
+    if PICTURES:
+        page.set_viewport_size({"width": 1280, "height": page.evaluate(HEIGHT)})
+        page.emulate_media(color_scheme="light")
+        keep(page, name)
 
 
 def keep(page: Page, name: str) -> None:
@@ -104,6 +113,7 @@ def test_pages_fit_phones_and_desktops(session: str, staff: Page, site: Site) ->
     staff.goto(f"{site.url}/admin/sessions_app/voicesession/{session}/change/")
     staff.get_by_role("button", name="Compare").click()
     take(staff, "admin-transcript")
+    take_whole(staff, "admin-transcript-whole")
     calls = f"{site.url}/admin/sessions_app/voicesession/"
     staff.goto(calls)
     take(staff, "admin-sessions")
