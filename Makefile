@@ -22,11 +22,8 @@ QUICK := $(foreach noun,concierge slots spoken,tests/sandbox/test_$(noun).py)
 # Of the site's tests, those that start servers of their own, and those that try thousands of cases.
 THOROUGH := $(foreach noun,any_bytes bench frames protocol recording_server replies server,tests/site/test_$(noun).py)
 
-# Of the browser tests, those in which the agent's own ears must keep up with speech: one at a time.
-SPOKEN := $(foreach noun,call pictures proof recording relay review security staff survival tools,tests/e2e/test_$(noun).py)
-
-# The others mostly wait. Each of the two at a time has servers of its own.
-PAIRED := --numprocesses 2 --dist loadfile
+# Two at a time, for two cores. In order, as some leave an empty database to those that come later.
+PAIRED := --numprocesses 2
 
 FRONTEND := sessions_app/situations.json $(shell find sessions_app/frontend -name '*.ts')
 
@@ -51,15 +48,15 @@ lint: .venv/.installed node_modules/.installed
 
 unit: .venv/.installed node_modules/.installed
 	npm run --silent test
-	python -m pytest -q tests/site tests/test_documents.py $(QUICK) $(THOROUGH:%=--ignore=%)
+	python -m pytest -q $(PAIRED) tests/site tests/test_documents.py $(QUICK) $(THOROUGH:%=--ignore=%)
 
 thorough: .venv/.installed
-	python -m pytest -q $(THOROUGH)
+	python -m pytest -q $(PAIRED) $(THOROUGH)
 
 # The site's tests once more, on a PostgreSQL server of their own; skipped where there is none.
 postgresql: .venv/.installed
 	@# --reuse-db: the database goes with the server. To drop it, no thread may still be connected.
-	python -m tests.postgres run -- python -m pytest -q --reuse-db tests/site $(filter-out %/test_protocol.py,$(THOROUGH:%=--ignore=%))
+	python -m tests.postgres run -- python -m pytest -q $(PAIRED) --reuse-db tests/site $(filter-out %/test_protocol.py,$(THOROUGH:%=--ignore=%))
 
 chaos: .venv/.installed
 	python -m pytest -q tests/chaos
@@ -69,8 +66,7 @@ sandbox-tests: .venv/.installed
 
 e2e: .venv/.installed static/dist/.built
 	python -m tests.e2e.browser --install
-	python -m pytest -q $(PAIRED) tests/e2e $(SPOKEN:%=--ignore=%)
-	python -m pytest -q $(SPOKEN)
+	python -m pytest -q $(PAIRED) --dist loadgroup tests/e2e
 
 bench: .venv/.installed static/dist/.built
 	python -m bench page

@@ -42,6 +42,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", f"ignore:{ignored}:pytest.PytestUnraisableExceptionWarning")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where two processes share the tests: those in which the sandbox's agent listens stay with one of them, one
+    after the other, as its ears must keep up with speech; of the others, each file stays together."""
+    for item in items:
+        is_spoken = "sandbox" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("spoken" if is_spoken else item.path.name))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]

@@ -26,9 +26,11 @@ set_hypothesis_home_dir(Path(__file__).parents[2] / "build" / "hypothesis")
 
 
 @pytest.fixture(scope="session")
-def django_db_modify_db_settings(tmp_path_factory: pytest.TempPathFactory) -> None:
+def django_db_modify_db_settings(
+    tmp_path_factory: pytest.TempPathFactory, django_db_modify_db_settings_parallel_suffix: None
+) -> None:
     """A file, as in production: the sockets' threads have connections of their own, which in an in-memory
-    database would be locked out by each other's tables. A PostgreSQL server makes its own."""
+    database would be locked out by each other's tables. A PostgreSQL server makes its own databases."""
     if connections["default"].vendor != "sqlite":
         return
     path = tmp_path_factory.mktemp("database") / "test.sqlite3"

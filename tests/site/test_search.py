@@ -99,7 +99,7 @@ class FindingTests(TestCase):
             "%s %",
             "?!.,;:()[]{}",
         ):
-            with self.subTest(query):
+            with self.subTest(ascii(query)):
                 assert search.search(query) == Found([])
         for query in (
             'words AND OR "',
@@ -115,7 +115,7 @@ class FindingTests(TestCase):
             "words -- ;",
             "words \\",
         ):
-            with self.subTest(query):
+            with self.subTest(ascii(query)):
                 assert find(query) == ["the words AND OR NOT NEAR words column rowid"]
         for query in (
             "words " * 2000,
@@ -246,7 +246,7 @@ class ShowingTests(TestCase):
             "",
             "a" * 200,
         ):
-            with self.subTest(text):
+            with self.subTest(ascii(text)):
                 assert [word for word, _, _ in spans(text)] == fold(text)
                 assert all(start < end for _, start, end in spans(text))
 
