@@ -43,8 +43,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where two processes share the tests: those in which the sandbox's agent listens stay with one of them, one
-    after the other, as its ears must keep up with speech; of the others, each file stays together."""
+    """Where two processes share the tests: those in which the sandbox's agent listens stay with one of them,
+    one after the other, as its ears must keep up with speech; of the others, each file stays together."""
     for item in items:
         is_spoken = "sandbox" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("spoken" if is_spoken else item.path.name))
