@@ -15,7 +15,7 @@ export class Attempt {
   hasAgentEnded = false;
   /** The agent has a track, or has said something. */
   hasVoice = false;
-  /** When the caller fell silent, or the line opened: the agent's next sound is the reply to that. */
+  /** When the caller fell silent last: the agent's next sound is the reply to that. A greeting answers nobody. */
   replyDueAt: number | undefined;
   live: LiveState = NOT_LIVE_YET;
   readonly timeline = new Timeline();

@@ -296,7 +296,6 @@ export class Call {
 
   #becomeLive(attempt: Attempt): void {
     this.#set({ name: "live", ...attempt.live });
-    attempt.replyDueAt ??= attempt.now();
     this.#record(attempt, attempt.entry("connected"));
     const watch = new SleepWatch(this.#options.clock, (sleep) => this.#awake(attempt, sleep));
     attempt.sleepWatch = watch;
