@@ -119,6 +119,8 @@ def recount(days: Iterable[date], budget_s: float) -> int:
     """Adds up what is stale of these days, newest first, while there is time; returns how many it left."""
     until = time.monotonic() + budget_s
     span = sorted(days)
+    if not span:
+        return 0
     stale = Day.objects.filter(is_stale=True, day__range=(span[0], span[-1])).order_by("-day")
     keys = list(stale.values_list("pk", flat=True))
     for done, pk in enumerate(keys):

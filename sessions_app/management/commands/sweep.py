@@ -8,13 +8,16 @@ from django.core.management.base import BaseCommand
 from django.db import transaction
 from django.utils import timezone
 
-from sessions_app import digest, erase, log, reconcile
-from sessions_app.models import VoiceSession
+from sessions_app import digest, erase, log, overview, reconcile
+from sessions_app.models import Day, VoiceSession
 
 EndReason = VoiceSession.EndReason
 
 DIGEST_S, DIGEST_CALLS = 20.0, 5000
 """What one run spends on figures and words at most."""
+
+RECOUNT_S = 10.0
+"""On the overview's days. After an upgrade there are many; their readers need not wait then."""
 
 PROOFS = {
     "complete": "complete",
@@ -43,6 +46,7 @@ class Command(BaseCommand):
         import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
         deleted = erase.expire(timezone.now())
         digest.catch_up(DIGEST_S, DIGEST_CALLS)
+        overview.recount(Day.objects.filter(is_stale=True).values_list("day", flat=True), RECOUNT_S)
         erase.wipe(timezone.now())
         # Last: a platform that is slow to answer holds up nothing else.
         proofs = reconcile.prove_due(timezone.now())
