@@ -15,12 +15,13 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, DataError, connection, transaction
 from django.db.models import Count, Max
 from django.utils import timezone
 from django.utils.text import Truncator
 
 from sessions_app import search
+from sessions_app.events import MAX_INT
 from sessions_app.models import Day, Progress, SessionEvent, VoiceSession
 from sessions_app.transcript import CONTEXT, lines
 
@@ -99,7 +100,7 @@ def _digest(call: VoiceSession, events: Sequence[SessionEvent]) -> Digest:
         return read, {}, []
     length_s = None
     if call.started_at and call.ended_at:
-        length_s = max(0, int((call.ended_at - call.started_at).total_seconds()))
+        length_s = min(MAX_INT, max(0, int((call.ended_at - call.started_at).total_seconds())))
     return {**read, **figures, "length_s": length_s}, said, hidden
 
 
@@ -135,7 +136,7 @@ def _figures(events: Sequence[SessionEvent]) -> Digest:
                 counts["interruptions"] += 1
             case "note" if line.is_trouble:
                 counts["incidents"] += 1
-    replies_ms = [ms for event in events if (ms := reply_ms(event)) is not None]
+    replies_ms = [ms for event in _replies(events) if (ms := reply_ms(event)) is not None]
     figures = {
         "turns": len(turns),
         "interruptions": counts["interruptions"],
@@ -145,7 +146,8 @@ def _figures(events: Sequence[SessionEvent]) -> Digest:
         "slow_replies": sum(ms > SLOW_MS for ms in replies_ms),
         "reply_ms": round(statistics.median(replies_ms)) if replies_ms else None,
         "last_role": last_role,
-        "last_words": Truncator(" ".join(last_words.split())).chars(160),
+        # Cut again: Truncator counts no accents that stand by themselves, PostgreSQL's column does.
+        "last_words": Truncator(" ".join(last_words.split())).chars(160)[:160],
         "details": {
             "replies_ms": replies_ms[:REPLIES],
             "tools": dict(tools.most_common(TOOLS)),
@@ -155,9 +157,18 @@ def _figures(events: Sequence[SessionEvent]) -> Digest:
     return figures, said, [pk for pk in hidden if pk not in said]
 
 
+def _replies(events: Sequence[SessionEvent]) -> Iterator[SessionEvent]:
+    """The first sounds of what answers the caller. A greeting does not, but older pages measured it, too."""
+    has_spoken = False
+    for event in events:
+        has_spoken = has_spoken or event.type in ("speech_stopped", "input_audio_transcript")
+        if has_spoken and event.type == "reply_audible":
+            yield event
+
+
 def reply_ms(event: SessionEvent) -> int | None:
-    """From the caller's last word to the agent's first sound, as the page measured it; None for any other
-    line, and for a greeting."""
+    """From when the platform told that the caller had stopped to the agent's first sound, as the page
+    measured it; None for any other line."""
     ms = event.data.get("after_ms")
     if event.type != "reply_audible" or isinstance(ms, bool) or not isinstance(ms, int | float):
         return None
@@ -199,13 +210,29 @@ def _catch_up(deadline: float, limit: int) -> int:
             if time.monotonic() + number / LINES_PER_S > deadline:
                 is_whole = False  # a long one is left to the sweep, which has more time
                 continue
-            digest_all(list(some))
+            _digest_some(list(some))
             count += len(some)
         place = of_line[-1][0]
         if is_whole:
             looked_at = min(place, settled)
             Progress.objects.filter(pk=1, event__lt=looked_at).update(event=looked_at)
     return count
+
+
+def _digest_some(ids: Sequence[UUID]) -> None:
+    """A call whose figures the database refuses must not keep all later ones from being digested."""
+    try:
+        digest_all(ids)
+    except DataError:
+        if len(ids) > 1:
+            for pk in ids:
+                _digest_some([pk])
+            return
+        logger.exception("session %s: its figures cannot be stored", ids[0])
+        read = SessionEvent.objects.filter(session=ids[0]).aggregate(number=Count("pk"), newest=Max("pk"))
+        VoiceSession.objects.filter(pk=ids[0]).update(
+            digested_lines=read["number"], digested_event=read["newest"] or 0
+        )
 
 
 def _settle(progress: Progress, newest: int) -> int:

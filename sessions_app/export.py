@@ -11,7 +11,6 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import BadRequest
-from django.db import close_old_connections, connection
 from django.db.models import Count, Q, QuerySet
 from django.http import (
     Http404,
@@ -31,7 +30,7 @@ from sessions_app import document, formats, listing
 from sessions_app.access import log_access
 from sessions_app.filters import Filters
 from sessions_app.models import SessionEvent, VoiceSession
-from sessions_app.staff import call_page, staff_page
+from sessions_app.staff import call_page, give_back, staff_page
 
 CALLS, LINES = 100, 2000
 """That are in memory at once: so many calls, and so many lines of them, or one call that has more."""
@@ -91,12 +90,6 @@ def batches(sessions: QuerySet[VoiceSession]) -> Iterator[list[VoiceSession]]:
             for call in calls:
                 # Rows and their call hold each other, and would wait for the garbage collector.
                 call._prefetched_objects_cache.clear()  # type: ignore[attr-defined]
-
-
-def give_back() -> None:
-    """Parts with this thread's connection, unless whoever called is in the middle of a transaction."""
-    if not connection.in_atomic_block:
-        close_old_connections()
 
 
 def _shares(ids: list[UUID]) -> Iterator[list[UUID]]:

@@ -188,6 +188,8 @@ def selected(request: HttpRequest) -> QuerySet[VoiceSession]:
     if number is not None:
         return calls.filter(number)
     found = search.search(filters.q, calls, limit=search.MATCHES)
+    if found.is_partial:
+        raise BadRequest("This was said too often to choose all calls with it; narrow the search by dates.")
     return VoiceSession.objects.filter(pk__in={hit.session.pk for hit in found.hits})
 
 

@@ -42,7 +42,7 @@ SPANS = (7, 30, 90)
 USUAL = 30
 LONGEST = 366
 
-RECOUNT_S = 0.5
+RECOUNT_S = 0.1
 """What a page may spend on adding up; old days need it once, so that the next page has the rest of them."""
 
 TOOLS = 50

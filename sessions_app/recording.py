@@ -33,7 +33,7 @@ from sessions_app.models import VoiceSession
 from sessions_app.playhead import zero_ms
 from sessions_app.reconcile import TROUBLES, NotProvableError, fetch
 from sessions_app.sound import Sound, Span, from_copy, from_platform
-from sessions_app.staff import call_page, may
+from sessions_app.staff import call_page, give_back, may
 
 logger = logging.getLogger(__name__)
 
@@ -129,6 +129,7 @@ def _answer(request: HttpRequest, session: VoiceSession) -> HttpResponseBase:
         response["Accept-Ranges"] = "bytes"
     if request.method == "GET":
         _log_listening(request, session)
+        give_back()
         if settings.KEEP_RECORDINGS:
             _keep(session)
     return response
@@ -212,7 +213,9 @@ def _open(session: VoiceSession, span: Span | None) -> Sound:
         return from_copy(copy_of(session.pk), span)
     if not session.platform_call:
         # A browser has named the call, and not yet been proved right: it may be somebody else's.
+        give_back()
         fetch(session)
+    give_back()
     if not _places.acquire(timeout=QUEUE_S):
         raise NotPlayableError(f"{STREAMS} recordings are being played already. Try again in a minute.", 503)
     return from_platform(session.call_id, span, _places.release)

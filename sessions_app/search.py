@@ -143,8 +143,10 @@ class Hit:
     def place(self) -> tuple[str, int]:
         """(source, seq) of the line of the transcript that shows it: the platform's words, where they differ,
         stand in the browser's line."""
-        source, seq = self.event.data.get("differs_from", (self.event.source, self.event.seq))
-        return source, seq
+        if self.event.source == SessionEvent.Source.PLATFORM and "differs_from" in self.event.data:
+            source, seq = self.event.data["differs_from"]
+            return source, seq
+        return self.event.source, self.event.seq
 
 
 @dataclass(frozen=True)
@@ -365,6 +367,12 @@ def forget(session_ids: Collection[UUID]) -> None:
         ids = SessionEvent.objects.filter(session__in=session_ids).values_list("pk", flat=True)
         with connection.cursor() as cursor:
             _forget(cursor, list(ids))
+
+
+def clear() -> None:
+    """Forgets all words of all calls; digesting them brings the words back."""
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM sessions_app_words")
 
 
 PAGES = 100

@@ -8,6 +8,7 @@ from uuid import UUID
 from django.contrib import admin
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.core.exceptions import PermissionDenied
+from django.db import close_old_connections, connection
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import get_object_or_404
 
@@ -50,3 +51,10 @@ def call_page(*acts: str) -> Callable[[View], View]:
         return staff_page(*acts)(found)
 
     return decorate
+
+
+def give_back() -> None:
+    """Parts with this thread's connection to the database, which others need while this one waits for
+    somebody's network; unless whoever called is in the middle of a transaction."""
+    if not connection.in_atomic_block:
+        close_old_connections()

@@ -1,14 +1,15 @@
 """What lists, filters and the overview know of a call, and when they know it."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from threading import Event, Thread
 from typing import Any
 from unittest import mock
+from uuid import UUID
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, DataError, connection, transaction
 from django.test import TestCase, TransactionTestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -82,6 +83,39 @@ class FiguresTests(TestCase):
         assert session.last_words.startswith("One two xxx")
         assert len(session.last_words) == 160
         assert session.last_role == "caller"
+        tell(session, caller_says(20, "a" + "\u0301" * 500))  # accents that stand by themselves
+        assert catch_up() == 1
+        session.refresh_from_db()
+        assert len(session.last_words) == 160
+
+    def test_a_greeting_answers_nobody(self) -> None:
+        session = open_session()
+        tell(
+            session,
+            replied(600, 600),
+            agent_says(600, "Hello."),
+            caller_says(2000, "Hi."),
+            replied(4000, 900),
+        )
+        digest.digest(session)
+        assert session.details["replies_ms"] == [900]
+
+    def test_figures_that_the_database_refuses_hold_up_no_other_call(self) -> None:
+        odd, usual = open_session(), open_session()
+        for session in (odd, usual):
+            tell(session, caller_says(0, "Good evening."))
+        real = digest.digest_all
+
+        def refuse(ids: Sequence[UUID]) -> None:
+            if odd.pk in ids:
+                raise DataError("value too long")
+            real(ids)
+
+        with mock.patch.object(digest, "digest_all", refuse), self.assertLogs(digest.logger, "ERROR"):
+            catch_up()
+            assert catch_up() == 0
+        usual.refresh_from_db()
+        assert usual.turns == 1
 
     def test_what_is_told_twice_counts_once(self) -> None:
         session = open_session()
@@ -108,6 +142,7 @@ class FiguresTests(TestCase):
         made_up = [-1, 1e300, "2000", None, True, [], 3_600_000]
         tell(
             session,
+            caller_says(0, "Go on."),
             *(replied(n, ms) for n, ms in enumerate(made_up)),
             (9, "reply_audible", {}),
             replied(10, 700.4),
@@ -119,7 +154,10 @@ class FiguresTests(TestCase):
     def test_a_page_that_never_stops_does_not_fill_the_details(self) -> None:
         session = open_session()
         tell(
-            session, *(calls_tool(n, f"tool {n}") for n in range(200)), *(replied(n, n) for n in range(1500))
+            session,
+            caller_says(0, "Go on."),
+            *(calls_tool(n, f"tool {n}") for n in range(200)),
+            *(replied(n, n) for n in range(1500)),
         )
         digest.digest(session)
         assert session.tool_calls == 200

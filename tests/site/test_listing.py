@@ -408,6 +408,8 @@ class SelectionTests(ListTestCase):
         assert self.chosen("all=1&q=kyoto") == {said.pk}
         assert self.chosen(f"all=1&q={other.pk}") == {other.pk}
         assert self.chosen("all=1&q=kyoto&state=ended") == set()
+        with patch.object(search, "MATCHES", 1), self.assertRaisesMessage(BadRequest, "too often"):
+            self.chosen("all=1&q=kyoto")
 
     def test_buttons_are_for_those_who_may(self) -> None:
         call()

@@ -1,9 +1,11 @@
 """Search in what was said: what is found, in which order, how it is shown, and that nothing deleted stays."""
 
+from io import StringIO
 from pathlib import Path
 from unittest import mock
 
 import pytest
+from django.core.management import call_command
 from django.db import connection, transaction
 from django.test import TestCase, TransactionTestCase
 
@@ -190,6 +192,21 @@ class FindingTests(TestCase):
             search.search("cold", limit=1)
         with self.assertNumQueries(3):
             assert len(search.search("cold").hits) == 5
+
+    def test_a_line_that_says_where_it_stands_is_not_believed(self) -> None:
+        session = call("Good evening")
+        for place in (5, ["server", 9], {"a": 1}):
+            session.events.update(data={"transcript": "Good evening", "differs_from": place})
+            (hit,) = search.search("evening").hits
+            assert hit.place == ("browser", 1)
+
+    def test_words_are_indexed_anew(self) -> None:
+        call("Good evening")
+        with connection.cursor() as cursor:  # as in a database that the log was moved to
+            cursor.execute("DELETE FROM sessions_app_words")
+        assert find("evening") == []
+        call_command("reindex", stdout=StringIO())
+        assert find("evening") == ["Good evening"]
 
 
 class OrderTests(TestCase):
