@@ -66,7 +66,8 @@ sandbox-tests: .venv/.installed
 
 e2e: .venv/.installed static/dist/.built
 	python -m tests.e2e.browser --install
-	python -m pytest -q $(PAIRED) --dist loadgroup tests/e2e
+	python -m pytest -q -m spoken tests/e2e
+	python -m pytest -q $(PAIRED) --dist loadfile -m "not spoken" tests/e2e
 
 bench: .venv/.installed static/dist/.built
 	python -m bench page

@@ -39,15 +39,15 @@ failed = pytest.StashKey[bool]()
 def pytest_configure(config: pytest.Config) -> None:
     # The stand-in's agents: livekit itself has let go of some tracks of a room that was joined anew.
     ignored = "Exception ignored in. <function FfiHandle.__del__"
+    config.addinivalue_line("markers", "spoken: the sandbox's agent listens, with nothing beside it")
     config.addinivalue_line("filterwarnings", f"ignore:{ignored}:pytest.PytestUnraisableExceptionWarning")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where two processes share the tests: those in which the sandbox's agent listens stay with one of them,
-    one after the other, as its ears must keep up with speech; of the others, each file stays together."""
+    """Marks the tests in which the sandbox's agent listens: beside others its ears don't keep up with speech."""
     for item in items:
-        is_spoken = "sandbox" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("spoken" if is_spoken else item.path.name))
+        if "sandbox" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.spoken)
 
 
 @pytest.hookimpl(wrapper=True)
