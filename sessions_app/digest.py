@@ -23,6 +23,7 @@ from django.utils.text import Truncator
 from sessions_app import search
 from sessions_app.events import MAX_INT
 from sessions_app.models import Day, Progress, SessionEvent, VoiceSession
+from sessions_app.shares import shares
 from sessions_app.transcript import CONTEXT, lines
 
 logger = logging.getLogger(__name__)
@@ -203,14 +204,15 @@ def _catch_up(deadline: float, limit: int) -> int:
         )
         if not of_line:
             break
-        for some in _batches(_stale({session for _, session in of_line})):
-            number = sum(some.values())
+        stale = _stale({session for _, session in of_line})
+        for some in shares(stale, BATCH):
+            number = sum(stale[pk] for pk in some)
             if count >= limit or time.monotonic() >= deadline:
                 return count
             if time.monotonic() + number / LINES_PER_S > deadline:
                 is_whole = False  # a long one is left to the sweep, which has more time
                 continue
-            _digest_some(list(some))
+            _digest_some(some)
             count += len(some)
         place = of_line[-1][0]
         if is_whole:
@@ -259,14 +261,3 @@ def _stale(sessions: Iterable[UUID]) -> dict[UUID, int]:
     }
     digested = VoiceSession.objects.filter(pk__in=now).values_list("pk", "digested_lines", "digested_event")
     return {pk: now[pk][0] for pk, *then in digested if tuple(then) != now[pk]}
-
-
-def _batches(calls: dict[UUID, int]) -> Iterator[dict[UUID, int]]:
-    batch: dict[UUID, int] = {}
-    for pk, number in calls.items():
-        if batch and sum(batch.values()) + number > BATCH:
-            yield batch
-            batch = {}
-        batch[pk] = number
-    if batch:
-        yield batch

@@ -6,8 +6,9 @@ hold, stay. A page that still reports into a deleted call is told `not_yours` (r
 """
 
 import logging
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -28,6 +29,7 @@ from django.views.decorators.http import require_http_methods, require_POST
 from sessions_app import listing, recording, search
 from sessions_app.access import Access, log_access
 from sessions_app.models import Day, Tombstone, VoiceSession
+from sessions_app.shares import lines_of, shares
 from sessions_app.staff import call_page, staff_page
 
 logger = logging.getLogger(__name__)
@@ -37,8 +39,9 @@ User = AbstractBaseUser | AnonymousUser | None
 
 ERASABLE = Q(state=VoiceSession.State.ENDED, held_at=None)
 
-BATCH = 10
-"""Calls of one transaction, for which the log's writer has to wait: some thousand lines, as calls go."""
+BATCH, LINES = 10, 5000
+"""Calls of one transaction, for which the log's writer has to wait: so many, of so many lines, or one call
+that has more."""
 
 LIMIT = 500
 """Calls that are deleted at a click, and in one run of `sweep`: what is done in some seconds."""
@@ -65,7 +68,12 @@ def erase(session: VoiceSession, by: User, why: str) -> None:
 
 def erase_all(ids: Sequence[UUID], by: User, why: str) -> int:
     """Deletes calls, some at a time; those that cannot be deleted stay. Returns how many it has deleted."""
-    return sum(_erase(ids[place : place + BATCH], by, why) for place in range(0, len(ids), BATCH))
+    return sum(_erase(some, by, why) for some in _batches(ids))
+
+
+def _batches(ids: Sequence[UUID]) -> Iterator[list[UUID]]:
+    for place in range(0, len(ids), BATCH):
+        yield from shares(lines_of(ids[place : place + BATCH]), LINES)
 
 
 def kept_because(session: VoiceSession) -> str:
@@ -117,12 +125,10 @@ def expire(now: datetime, *, limit: int = LIMIT, budget_s: float = 20) -> int:
     old = VoiceSession.objects.filter(ERASABLE, created_at__lt=before, ended_at__lt=before)
     old = old.order_by("created_at", "pk")
     deadline, count = time.monotonic() + budget_s, 0
-    while count < limit and time.monotonic() < deadline:
-        some = list(old.values_list("pk", flat=True)[: min(BATCH, limit - count)])
-        number = _erase(some, None, f"It was kept for {settings.RETENTION_DAYS} days.")
-        if not number:
+    for some in _batches(list(old.values_list("pk", flat=True)[:limit])):
+        if time.monotonic() >= deadline:
             break
-        count += number
+        count += _erase(some, None, f"It was kept for {settings.RETENTION_DAYS} days.")
     return count
 
 
@@ -151,15 +157,27 @@ def wipe(now: datetime) -> bool:
     file = Path(connection.settings_dict["NAME"])
     if file.exists() and file.stat().st_size > LARGE and timezone.localtime(now).hour not in NIGHT:
         return False
-    if not search.compact():
+    if not search.compact() or not _has_room(file):
         return False
     if is_wiped := _rewrite():
         left.update(wiped_at=now)
     return is_wiped
 
 
+def _has_room(file: Path) -> bool:
+    """For the copy that SQLite makes of the file, and for the log in which it puts the copy in its place. To
+    find that out by trying would fill the disk each minute, where the log is being written."""
+    needed = sum(each.stat().st_size for each in (file, file.with_name(f"{file.name}-wal")) if each.exists())
+    if shutil.disk_usage(file.parent).free > 2 * needed:
+        return True
+    logger.warning(
+        "the disk has no room to clear the database's file of deleted calls: it takes %d bytes", 2 * needed
+    )
+    return False
+
+
 def _rewrite() -> bool:
-    """False: others were at work, or the disk has no room for a second copy."""
+    """False: others were at work."""
     with connection.cursor() as cursor:
         try:
             cursor.execute("VACUUM")

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import BadRequest
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import (
     Http404,
     HttpRequest,
@@ -29,7 +29,8 @@ from django.views.decorators.http import require_GET, require_http_methods
 from sessions_app import document, formats, listing
 from sessions_app.access import log_access
 from sessions_app.filters import Filters
-from sessions_app.models import SessionEvent, VoiceSession
+from sessions_app.models import VoiceSession
+from sessions_app.shares import lines_of, shares
 from sessions_app.staff import call_page, give_back, staff_page
 
 CALLS, LINES = 100, 2000
@@ -82,7 +83,7 @@ def batches(sessions: QuerySet[VoiceSession]) -> Iterator[list[VoiceSession]]:
         last, at = keys[-1]
         # The first condition is for the index.
         place = Q(created_at__lte=at) & (Q(created_at__lt=at) | Q(pk__lt=last))
-        for ids in _shares([pk for pk, _ in keys]):
+        for ids in shares(lines_of([pk for pk, _ in keys]), LINES):
             found = document.loaded(VoiceSession.objects.filter(pk__in=ids))
             calls = list(found.order_by("-created_at", "-pk"))
             give_back()
@@ -90,21 +91,6 @@ def batches(sessions: QuerySet[VoiceSession]) -> Iterator[list[VoiceSession]]:
             for call in calls:
                 # Rows and their call hold each other, and would wait for the garbage collector.
                 call._prefetched_objects_cache.clear()  # type: ignore[attr-defined]
-
-
-def _shares(ids: list[UUID]) -> Iterator[list[UUID]]:
-    """In order, so that each share has at most LINES lines, or one call."""
-    counted = SessionEvent.objects.filter(session__in=ids).order_by().values_list("session")
-    lines_of = dict(counted.annotate(lines=Count("pk")))
-    share: list[UUID] = []
-    lines = 0
-    for pk in ids:
-        if share and lines + lines_of.get(pk, 0) > LINES:
-            yield share
-            share, lines = [], 0
-        share.append(pk)
-        lines += lines_of.get(pk, 0)
-    yield share
 
 
 def pieces(sessions: QuerySet[VoiceSession], form: Format) -> Iterator[bytes]:

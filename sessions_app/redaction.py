@@ -27,6 +27,8 @@ KEPT = frozenset(
 )
 """Of a line's data: what lines find each other by, and words of the wire. Nobody has said them."""
 
+IDENTIFIER = re.compile(r"[A-Za-z_]{1,64}")
+
 DESCRIPTOR = frozenset({"name", "type", "dataType", "description", "required", "value"})
 """The keys of a tool's arguments on the wire; other keys inside of values are text like any other."""
 
@@ -192,7 +194,10 @@ class Redactor:
 
     def data(self, data: dict[str, Any]) -> dict[str, Any]:
         return {
-            key: value if key in KEPT else self.value(value, 0 if key == "arguments" else LONG)
+            # A name of the wire's is a word; what is none was put there by somebody.
+            key if IDENTIFIER.fullmatch(key) else self.text(key): value
+            if key in KEPT
+            else self.value(value, 0 if key == "arguments" else LONG)
             for key, value in data.items()
         }
 

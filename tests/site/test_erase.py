@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -332,6 +333,12 @@ class RetentionTests(TransactionTestCase):
             assert sizes == [2, 2, 1]
             assert VoiceSession.objects.get() == calls[-1]
             assert erase.expire(timezone.now(), budget_s=0) == 0
+        for n in range(3):
+            ended_call(ended_ago=(50 - n) * DAY)
+        sizes.clear()
+        with mock.patch.object(erase, "LINES", 1), mock.patch.object(search, "forget", forget):
+            assert erase.expire(timezone.now()) == 4
+            assert sizes == [1, 1, 1, 1]
 
 
 class LatePageTests(TransactionTestCase):
@@ -498,6 +505,19 @@ class WipeTests(TransactionTestCase):
             assert not erase.wipe(day.replace(hour=12))
             assert self.wiped() == {False}
             assert erase.wipe(day.replace(hour=3))
+        assert self.wiped() == {True}
+
+    def test_full_disk_is_not_filled_any_further(self) -> None:
+        erase.erase(ended_call(), None, "x")
+        usage = shutil.disk_usage("/")
+        with (
+            mock.patch.object(shutil, "disk_usage", return_value=usage._replace(free=4096)),
+            self.assertLogs("sessions_app.erase", "WARNING") as logs,
+        ):
+            assert not erase.wipe(timezone.now())
+        assert "no room" in logs.output[0]
+        assert self.wiped() == {False}
+        assert erase.wipe(timezone.now())
         assert self.wiped() == {True}
 
     def test_who_reads_is_not_disturbed_and_the_rest_is_done_later(self) -> None:

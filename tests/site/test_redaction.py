@@ -146,6 +146,8 @@ def test_names_by_which_lines_find_each_other_stay() -> None:
     with redacting(*ALL):
         assert redact(data) == {**data, "text": "[phone]", "at": "[phone]"}
         assert data["text"] == "212-555-1234"
+        told_as_a_name = {"ada@example.org": "yes", "call 212-555-1234": {"to": 4111111111111111}}
+        assert redact(told_as_a_name) == {"[email]": "yes", "call [phone]": {"to": "[card]"}}
 
 
 def test_what_is_still_being_said_shows_no_half_of_a_number() -> None:
