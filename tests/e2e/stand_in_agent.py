@@ -11,9 +11,10 @@ from livekit import rtc
 
 Voice = Literal["tone", "silence", "none"]
 TOPIC = "messages"
-RATE = 48000
-FRAME = RATE // 50
-TONE = (8000 * np.sin(2 * np.pi * 450 * np.arange(FRAME) / RATE)).astype(np.int16)  # 9 whole periods
+RATE = 16000
+FRAME_MS = 50  # each costs the same, and five agents with shorter ones keep a core busy
+FRAME = RATE * FRAME_MS // 1000
+TONE = (8000 * np.sin(2 * np.pi * 440 * np.arange(FRAME) / RATE)).astype(np.int16)  # 22 whole periods
 GREETING = "Hello, this is the line."
 
 
@@ -73,7 +74,7 @@ class Agent:
             await self.tell("response_text", text=GREETING, turn_id="greeting", is_final=True)
 
     async def _listen(self, track: rtc.Track) -> None:
-        stream = rtc.AudioStream(track, sample_rate=16000, num_channels=1)
+        stream = rtc.AudioStream(track, sample_rate=RATE, num_channels=1, frame_size_ms=FRAME_MS)
         try:
             async for event in stream:
                 samples = np.frombuffer(event.frame.data, np.int16).astype(np.int32)
