@@ -1,4 +1,4 @@
-"""Calls in shares of so many lines, for what would hold up the log, or fill the memory, by taking all at once."""
+"""Calls in shares of so many lines, where all of them at once would hold up the log or fill the memory."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID

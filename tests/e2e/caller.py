@@ -40,7 +40,17 @@ RAW = re.compile(r"Error:|DOMException|eyJ|undefined|NaN|\[object ")
 SPEECH = HERE / "speech"
 PATIENCE_MS = 30_000  # a machine with two busy cores is slow, not wrong
 
+NO_FEATURES = (
+    # A window's address bar loads two pages of its own, which cost a core a second for each visitor.
+    *("WebUIOmniboxPopup", "WebUIOmniboxAimPopup"),
+    # Playwright's own, as Chromium goes by the last of these flags only.
+    *("AimEnabled", "AvoidCorsURLLoaderRestartOnRedirect", "AvoidUnnecessaryBeforeUnloadCheckSync"),
+    *("DestroyProfileOnBrowserClose", "HttpsFirstBalancedModeAutoEnable", "HttpsUpgrades", "LensOverlay"),
+    *("MediaRouter", "NetworkTimeServiceQuerying", "OptimizationHints", "PaintHolding", "PreconnectToSearch"),
+    *("ThirdPartyStoragePartitioning",),
+)
 FLAGS = [
+    f"--disable-features={','.join(NO_FEATURES)}",
     "--no-sandbox",  # CI runs as root
     "--disable-background-networking",
     "--disable-component-update",

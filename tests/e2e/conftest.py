@@ -44,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks the tests in which the sandbox's agent listens: beside others its ears don't keep up with speech."""
+    """Marks the tests in which the sandbox's agent listens: with others beside them, it mishears."""
     for item in items:
         if "sandbox" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.spoken)
