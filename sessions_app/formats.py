@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from django.utils import timezone
 
+from sessions_app.digest import reply_ms
 from sessions_app.models import VoiceSession
 from sessions_app.transcript import CONTEXT, Line, clock, lines
 
@@ -70,7 +71,7 @@ def csv_rows(session: VoiceSession) -> str:
             "yes" if line.is_cut else "",
             line.event.source,
             line.other.words if line.other else "",
-            str(line.reply.data.get("after_ms", "")) if line.reply else "",
+            str(ms) if line.reply and (ms := reply_ms(line.reply)) is not None else "",
             ", ".join(tool.tool for tool in tools),
             str(errors or ""),
             ", ".join(_labels(session)),

@@ -22,6 +22,9 @@ from tests.environment import is_ours
 
 ROOT = Path(__file__).parents[2]
 
+RUN = os.environ.get("PYTEST_XDIST_TESTRUNUID") or secrets.token_hex(8)
+"""All processes of a test run have the same."""
+
 
 def environment(**extra: str) -> dict[str, str]:
     """The machine's environment without anything that configures this product, plus `extra`."""
@@ -180,15 +183,14 @@ def collect_static(environ: dict[str, str]) -> None:
     """Put everything that browsers load into its place: once for all processes of a test run."""
     place = ROOT / "staticfiles"
     place.mkdir(exist_ok=True)
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", "")
     with (place / ".collected").open("a+") as stamp:
         fcntl.flock(stamp, fcntl.LOCK_EX)
         stamp.seek(0)
-        if run and stamp.read() == run:
+        if stamp.read() == RUN:
             return
         manage(environ, "collectstatic", "--noinput", "--verbosity", "0")
         stamp.truncate(0)
-        stamp.write(run)
+        stamp.write(RUN)
 
 
 def open_site(folder: Path, environ: dict[str, str]) -> Site:

@@ -325,6 +325,12 @@ class TableTests(ExportTestCase):
             {**agent, "offset_s": "8.0", "text": "Good bye.", "source": "platform"},
         ]
 
+    def test_what_is_no_measurement_is_not_in_the_table(self) -> None:
+        session = rich_call(self.staff)
+        for told in (-5, "soon", 10**9, None):
+            session.events.filter(type="reply_audible").update(data={"after_ms": told})
+            assert [row["reply_ms"] for row in self.table(session)] == [""] * 4, told
+
     def test_many_calls_are_in_one_table(self) -> None:
         for name in ("First", "Second"):
             session = open_session(agent_name=name)
