@@ -1,7 +1,7 @@
 """The lines of a transcript as HTML: the page of a call shows all of them, its events/ address the new ones.
 
-Every text in here comes from a caller's browser, from the platform or from staff. format_html escapes what it
-is given, so nothing but its own results may count as safe. It is Python and no template because a long call
+Every text in here comes from a caller's browser, from the platform or from staff. `fill` escapes what it is
+given, so nothing but its own results may count as safe. It is Python and no template because a long call
 has a thousand lines, and a template takes several times as long for each.
 """
 
@@ -12,10 +12,11 @@ from datetime import timedelta
 
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.html import format_html, format_html_join
+from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from sessions_app.digest import SLOW_MS, reply_ms
+from sessions_app.markup import fill
 from sessions_app.models import Note
 from sessions_app.transcript import Line, clock
 
@@ -70,7 +71,7 @@ def rows(lines: Iterable[Line], reader: Reader) -> SafeString:
     other = _row_with(actions)
     turn = _row_with(PLAY + actions) if reader.may_listen else other
     made = [_row(line, turn if line.event.role else other, reader) for line in lines]
-    return mark_safe("".join(made))  # noqa: S308  made by format_html
+    return mark_safe("".join(made))  # noqa: S308  made by fill
 
 
 def _row_with(actions: str) -> str:
@@ -82,7 +83,7 @@ def _row(line: Line, template: str, reader: Reader) -> SafeString:
     event = line.event
     numbers = ours(f'data-seq="{event.seq}" data-at-ms="{event.at_ms}"')
     if line.is_hidden or line.is_inside:
-        return format_html(HIDDEN, event.source, numbers, event.type)
+        return fill(HIDDEN, event.source, numbers, event.type)
     looks, what, more = line.kind, SHOW[line.kind](line), NOTHING
     if line.is_trouble:
         looks += " is-trouble"
@@ -91,10 +92,10 @@ def _row(line: Line, template: str, reader: Reader) -> SafeString:
     if line.dispute:
         what += _dispute(line)
     if line.turn:
-        more += format_html(' data-turn="{}"', line.turn)
+        more += fill(' data-turn="{}"', line.turn)
     if line.is_cut:
         more += ours(" data-cut")
-    return format_html(
+    return fill(
         template,
         anchor=line.anchor,
         looks=ours(looks),
@@ -118,8 +119,8 @@ def said(text: str) -> SafeString:
     """A text in its own direction, whatever marks of direction are in it; a very long one is folded."""
     text = text.translate(CONTROLS)
     if len(text) <= FOLD:
-        return format_html("<bdi>{}</bdi>", text)
-    return format_html(
+        return fill("<bdi>{}</bdi>", text)
+    return fill(
         '<bdi>{}</bdi><details class="rest"><summary>{} more characters</summary><bdi>{}</bdi></details>',
         text[:FOLD],
         f"{len(text) - FOLD:,}",
@@ -140,7 +141,7 @@ def _turn(line: Line) -> SafeString:
         facts += f"heard after {seconds(ms)}</span>"
     if line.took_ms:
         facts += f' <span class="took">{seconds(line.took_ms)} long</span>'
-    return format_html(
+    return fill(
         '<p class="who">{}{}</p><div class="words">{}{}</div>',
         ours(facts),
         _origin(line),
@@ -155,8 +156,8 @@ def _end(line: Line) -> SafeString:
         return ours('<span class="cut">no words</span>')
     words = "cut off here" if line.words else "cut off before a word was heard"
     if line.cut is None:
-        return format_html(' <span class="cut">{}</span>', words)
-    return format_html(
+        return fill(' <span class="cut">{}</span>', words)
+    return fill(
         ' <a class="cut by-caller" id="{0}-{1}" href="#{0}-{1}" title="The caller cut in">{2}, {3}</a>',
         line.cut.source,
         line.cut.seq,
@@ -172,7 +173,7 @@ def _tool(line: Line) -> SafeString:
 def _answer(answer: Line | None) -> SafeString:
     if answer is None:
         return ours('<p class="answer is-open">Not answered</p>')
-    return format_html(
+    return fill(
         '<div class="answer{}" id="{}">{}{}</div>',
         " is-trouble" if answer.is_trouble else "",
         answer.anchor,
@@ -182,33 +183,33 @@ def _answer(answer: Line | None) -> SafeString:
 
 
 def _plain(line: Line, names_tool: bool = True) -> SafeString:
-    head = format_html(
+    head = fill(
         '<span class="label">{}</span>{}{}',
         line.label,
-        format_html(" <code><bdi>{}</bdi></code>", line.tool.translate(CONTROLS))
+        fill(" <code><bdi>{}</bdi></code>", line.tool.translate(CONTROLS))
         if line.tool and names_tool
         else "",
         f" {line.words}" if line.words else "",
     )
     rest = NOTHING
     if line.body:
-        rest = format_html('<p class="body" dir="auto">{}</p>', line.body.translate(CONTROLS))
+        rest = fill('<p class="body" dir="auto">{}</p>', line.body.translate(CONTROLS))
     if line.facts:
         facts = format_html_join(
             "",
             '<div><dt>{}:</dt> <dd dir="auto">{}</dd></div>',
             ((name.translate(CONTROLS), value.translate(CONTROLS)) for name, value in line.facts),
         )
-        rest = format_html('{}<dl class="facts">{}</dl>', rest, facts)
+        rest = fill('{}<dl class="facts">{}</dl>', rest, facts)
     if line.is_long:
-        return format_html("<details><summary>{}</summary>{}</details>{}", head, rest, _origin(line))
-    return format_html("<p>{}</p>{}{}", head, rest, _origin(line))
+        return fill("<details><summary>{}</summary>{}</details>{}", head, rest, _origin(line))
+    return fill("<p>{}</p>{}{}", head, rest, _origin(line))
 
 
 def _origin(line: Line) -> SafeString:
     if not line.origin or line.is_side:
         return NOTHING
-    return format_html(' <span class="source source-{}">{}</span>', line.event.source, line.origin)
+    return fill(' <span class="source source-{}">{}</span>', line.event.source, line.origin)
 
 
 def _dispute(line: Line) -> SafeString:
@@ -217,8 +218,8 @@ def _dispute(line: Line) -> SafeString:
     theirs = NOTHING
     if line.other:
         show = SHOW[line.other.kind] if line.other.kind != "tool" else _plain
-        theirs = format_html('<div id="{}">{}</div>', line.other.anchor, show(line.other))
-    return format_html('<div class="other"><p class="dispute">{}</p>{}</div>', line.dispute, theirs)
+        theirs = fill('<div id="{}">{}</div>', line.other.anchor, show(line.other))
+    return fill('<div class="other"><p class="dispute">{}</p>{}</div>', line.dispute, theirs)
 
 
 SHOW: dict[str, Callable[[Line], SafeString]] = {
@@ -238,7 +239,7 @@ def _notes(line: Line, reader: Reader) -> SafeString:
     form = reader.form if reader.form_at == line.anchor else NOTHING
     if not found and not form:
         return NOTHING
-    return format_html('\n<div class="notes">{}{}</div>', notes(found, reader), form)
+    return fill('\n<div class="notes">{}{}</div>', notes(found, reader), form)
 
 
 def notes(found: Sequence[Note], reader: Reader) -> SafeString:
@@ -260,7 +261,7 @@ def notes(found: Sequence[Note], reader: Reader) -> SafeString:
 
 
 def _removal(note: Note) -> SafeString:
-    return format_html(
+    return fill(
         '<details class="removal" id="removal-{0}"><summary>Delete</summary>'
         '<button type="submit" form="staff-form" name="delete" value="{0}">Delete this note</button>'
         "</details>",

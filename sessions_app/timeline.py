@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from sessions_app.digest import SLOW_MS, reply_ms
+from sessions_app.markup import fill
 from sessions_app.models import SessionEvent
 from sessions_app.rows import CONTROLS, seconds
 from sessions_app.transcript import Line, clock
@@ -120,15 +120,15 @@ class Timeline:
     def shapes(self) -> SafeString:
         """The marks as SVG; silences first, as they lie behind all."""
         behind = sorted(self.marks, key=lambda mark: mark.kind != "silence")
-        return format_html_join("\n", "{}", ((self._shape(mark),) for mark in behind))
+        return SafeString("\n".join(self._shape(mark) for mark in behind))
 
     def _shape(self, mark: Mark) -> SafeString:
         shape = self._moment(mark) if mark.kind in ("interruption", "incident") else self._bar(mark)
-        title = format_html("<title>{}</title>", mark.title)
+        title = fill("<title>{}</title>", mark.title)
         if not mark.anchor:
-            return format_html("<g>{}{}</g>", title, shape)
+            return fill("<g>{}{}</g>", title, shape)
         # Whoever goes by keyboard has the table.
-        return format_html('<a href="#{}" tabindex="-1">{}{}</a>', mark.anchor, title, shape)
+        return fill('<a href="#{}" tabindex="-1">{}{}</a>', mark.anchor, title, shape)
 
     def _bar(self, mark: Mark) -> SafeString:
         top, height = {
@@ -157,9 +157,9 @@ class Timeline:
     def _moment(self, mark: Mark) -> SafeString:
         x = f"{self.x(mark.at_ms):.1f}"
         if mark.kind == "incident":
-            return format_html('<path class="tl-incident" d="M{} {}l8 8l-8 8l-8 -8z"/>', x, EVENTS - 1)
+            return fill('<path class="tl-incident" d="M{} {}l8 8l-8 8l-8 -8z"/>', x, EVENTS - 1)
         line = f"M{x} {CALLER - 2}V{EVENTS}"
-        return format_html(
+        return fill(
             '<path class="tl-line" d="{}"/><path class="tl-interruption" d="M{} {}l7 12h-14z"/>',
             line,
             x,
@@ -169,21 +169,12 @@ class Timeline:
     @property
     def table(self) -> SafeString:
         """The marks as rows of a table."""
-        return format_html_join(
-            "\n",
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td><bdi>{}</bdi></td></tr>",
-            (
-                (
-                    format_html('<a href="#{}">{}</a>', mark.anchor, mark.clock)
-                    if mark.anchor
-                    else mark.clock,
-                    mark.name,
-                    mark.length,
-                    mark.words,
-                )
-                for mark in self.marks
-            ),
-        )
+        return SafeString("\n".join(self._table_row(mark) for mark in self.marks))
+
+    def _table_row(self, mark: Mark) -> SafeString:
+        clock = fill('<a href="#{}">{}</a>', mark.anchor, mark.clock) if mark.anchor else mark.clock
+        row = "<tr><td>{}</td><td>{}</td><td>{}</td><td><bdi>{}</bdi></td></tr>"
+        return fill(row, clock, mark.name, mark.length, mark.words)
 
 
 def timeline(lines: Sequence[Line], events: Iterable[SessionEvent], now_ms: int = 0) -> Timeline:

@@ -58,7 +58,7 @@ def context(request: HttpRequest, session: VoiceSession) -> dict[str, Any]:
     """What the page's template shows of `session`, beside what the admin gives it. Logs the opening."""
     log_access(request.user, Access.Action.OPEN, session.pk)
     reader = reader_of(request, session)
-    events = list(session.events.in_order())
+    events = list(SessionEvent.objects.filter(session=session).in_order())
     shown = lines(events, [event for event in events if event.type in CONTEXT])
     head = head_of(request, session, reader, shown, events)
     if reader.may_annotate and (at := request.GET.get("note")) is not None:
@@ -226,7 +226,7 @@ def events(request: HttpRequest, session: VoiceSession) -> HttpResponse:
 def head(request: HttpRequest, session: VoiceSession) -> HttpResponse:
     """What stands around the lines, as it is now: the timeline, and all that is told of the call."""
     reader = reader_of(request, session)
-    events = list(session.events.in_order())
+    events = list(SessionEvent.objects.filter(session=session).in_order())
     shown = lines(events, [event for event in events if event.type in CONTEXT])
     return render(request, "sessions_app/_call_head.html", head_of(request, session, reader, shown, events))
 

@@ -1,0 +1,17 @@
+"""HTML that is made of thousands of small parts, as a long call's is."""
+
+from html import escape
+
+from django.utils.safestring import SafeString
+
+
+def fill(template: str, *values: object, **named: object) -> SafeString:
+    """As Django's format_html, whose layers take twice the time: `template`, which is the site's own, with
+    the values in their places, escaped unless they are HTML already."""
+    return SafeString(
+        template.format(*map(_escaped, values), **{name: _escaped(value) for name, value in named.items()})
+    )
+
+
+def _escaped(value: object) -> str:
+    return value if isinstance(value, SafeString) else escape(str(value))
