@@ -82,6 +82,7 @@ PROMPT_OPEN = """(() => {
   media.getUserMedia = (wanted) => new Promise((resolve, reject) => {
     asked.push(() => open(wanted).then(resolve, reject));
   });
+  window.isPromptOpen = () => asked.length > 0;
   window.answerPrompt = () => {
     media.getUserMedia = open;
     for (const answer of asked.splice(0)) answer();

@@ -7,6 +7,7 @@ from playwright.sync_api import expect
 
 from tests.e2e import provoke
 from tests.e2e.lines import Lines
+from tests.e2e.record import wait_until
 from tests.e2e.stand_in import Answer
 from tests.e2e.visitors import Launch, Watch
 
@@ -86,6 +87,9 @@ def test_prompt_that_nobody_ever_answers(lines: Lines) -> None:
     caller = lines.visit(None, provoke.PROMPT_OPEN, is_granted=False)
     caller.page.clock.install()
     caller.open().start()
+    # The page says that it waits for the microphone before it may ask for it: only one tab may.
+    is_open = "() => window.isPromptOpen()"
+    wait_until(caller.page, lambda: caller.page.evaluate(is_open), "the browser asks")
     caller.expect_state("microphone")
     caller.page.clock.fast_forward(61_000)
     caller.expect_call_failed("microphone_ignored", is_logged=False)
