@@ -1,5 +1,6 @@
 """HTML that is made of thousands of small parts, as a long call's is."""
 
+from collections.abc import Iterable
 from html import escape
 
 from django.utils.safestring import SafeString
@@ -11,6 +12,11 @@ def fill(template: str, *values: object, **named: object) -> SafeString:
     return SafeString(
         template.format(*map(_escaped, values), **{name: _escaped(value) for name, value in named.items()})
     )
+
+
+def fill_each(template: str, items: Iterable[Iterable[object]]) -> SafeString:
+    """One after the other, for each of the items' values."""
+    return SafeString("".join(fill(template, *values) for values in items))
 
 
 def _escaped(value: object) -> str:

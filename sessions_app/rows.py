@@ -12,11 +12,10 @@ from datetime import timedelta
 
 from django.utils import timezone
 from django.utils.formats import date_format
-from django.utils.html import format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from sessions_app.digest import SLOW_MS, reply_ms
-from sessions_app.markup import fill
+from sessions_app.markup import fill, fill_each
 from sessions_app.models import Note
 from sessions_app.transcript import Line, clock
 
@@ -195,8 +194,7 @@ def _plain(line: Line, names_tool: bool = True) -> SafeString:
     if line.body:
         rest = fill('<p class="body" dir="auto">{}</p>', line.body.translate(CONTROLS))
     if line.facts:
-        facts = format_html_join(
-            "",
+        facts = fill_each(
             '<div><dt>{}:</dt> <dd dir="auto">{}</dd></div>',
             ((name.translate(CONTROLS), value.translate(CONTROLS)) for name, value in line.facts),
         )
@@ -243,8 +241,7 @@ def _notes(line: Line, reader: Reader) -> SafeString:
 
 
 def notes(found: Sequence[Note], reader: Reader) -> SafeString:
-    return format_html_join(
-        "",
+    return fill_each(
         '<article class="note" id="note-{}"><div class="note-text">{}</div>'
         '<p class="note-by"><b><bdi>{}</bdi></b>, {}</p>{}</article>',
         (
