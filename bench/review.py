@@ -35,7 +35,7 @@ import psycopg
 
 from bench.figures import Figure
 from bench.relay import STAFF, say
-from bench.stage import start_server
+from bench.stage import server_environment, start_server
 from tests import postgres
 from tests.e2e.servers import Site, collect_static
 
@@ -95,6 +95,8 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
     sizes = {"few": (FEW_SESSIONS, FEW_EVENTS), "many": (arguments.sessions, arguments.events)}
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
+        # Before the servers: they list these files when they start.
+        collect_static(server_environment(folder))
         server = None
         if postgres.find() is None:
             say("no PostgreSQL on this machine: SQLite only")
@@ -107,7 +109,6 @@ def measure(arguments: argparse.Namespace) -> list[Figure]:
                 sites["postgresql", size] = of_postgresql(folder / f"{size}_site", server.url(size))
         for measured in sites.values():
             stack.callback(measured.site.stop)
-        collect_static(sites["sqlite", "few"].site.env)
         say(f"seeding {arguments.sessions:,} calls with {arguments.events:,} lines: minutes")
         with ThreadPoolExecutor(2) as pool:
             seeded = [pool.submit(fill, measured, *sizes[size]) for (_, size), measured in sites.items()]

@@ -48,13 +48,18 @@ def start_server(folder: Path, **env: str) -> Site:
 
     There is no platform behind it: sockets, health and admin work, minting and the talk page do not.
     """
+    return open_site(folder, server_environment(folder, **env))
+
+
+def server_environment(folder: Path, **env: str) -> dict[str, str]:
+    """The environment of `start_server`."""
     platform = {
         "VATEL_BASE_URL": "http://127.0.0.1:9",  # discard: nothing listens there
         "VATEL_API_KEY": "no-key",
         "VATEL_AGENT_IDS": AGENT,
         "VATEL_MEDIA_ORIGINS": "ws://127.0.0.1:9",
     }
-    return open_site(folder, site_environment(folder, **{**platform, **env}))
+    return site_environment(folder, **{**platform, **env})
 
 
 @dataclass(frozen=True)

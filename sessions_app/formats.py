@@ -160,7 +160,7 @@ def text(session: VoiceSession) -> str:
     facts = [
         ("Call with", session.agent_name),
         ("Started", _when(session.started_at or session.created_at)),
-        ("Length", clock(session.duration) if session.duration is not None else ""),
+        ("Length", clock(session.duration.total_seconds()) if session.duration is not None else ""),
         ("End", str(session.get_end_reason_display()) or str(session.get_state_display())),
         ("Caller", session.user.get_username() if session.user else ""),
         ("Labels", ", ".join(_labels(session))),

@@ -208,7 +208,7 @@ def found_words(filters: Filters) -> dict[str, Any]:
             "anchor": "{}-{}".format(*hit.place),
             "when": date_format(timezone.localtime(hit.session.created_at), "j M Y, H:i"),
             "role": hit.event.role.capitalize(),
-            "offset": clock(timedelta(milliseconds=hit.event.at_ms)),
+            "offset": clock(hit.event.at_ms / 1000),
             "parts": hit.parts,
         }
         for hit in found.hits

@@ -342,6 +342,10 @@ class SessionEventQuerySet(models.QuerySet["SessionEvent"]):
         return self.filter(unseen)
 
 
+ROLES = {"input_audio_transcript": "caller", "response_text": "agent"}
+TEXT_KEYS = {"input_audio_transcript": "transcript", "response_text": "text"}
+
+
 class SessionEvent(models.Model):
     """One line of a call's log: append-only, never rewritten. Each source numbers its own lines 1, 2, 3 …"""
 
@@ -373,12 +377,12 @@ class SessionEvent(models.Model):
     @property
     def role(self) -> str:
         """Whose words these are: "caller", "agent", or "" when the line holds none."""
-        return {"input_audio_transcript": "caller", "response_text": "agent"}.get(self.type, "")
+        return ROLES.get(self.type, "")
 
     @property
     def text(self) -> str:
         """The words; "" when the line holds none."""
-        key = {"input_audio_transcript": "transcript", "response_text": "text"}.get(self.type)
+        key = TEXT_KEYS.get(self.type)
         return str(self.data.get(key, "")) if key else ""
 
 

@@ -31,11 +31,11 @@ def moment(at: datetime) -> SafeString:
 def length_of(session: VoiceSession) -> str | SafeString:
     if session.duration is None:
         return ""
+    seconds = session.duration.total_seconds()
     if not session.is_live:
-        return clock(session.duration)
-    elapsed_ms = int(session.duration.total_seconds() * 1000)
+        return clock(seconds)
     return format_html(
         '<span class="nowrap">live, <span data-elapsed-ms="{}">{}</span></span>',
-        elapsed_ms,
-        clock(session.duration),
+        int(seconds * 1000),
+        clock(seconds),
     )

@@ -1,7 +1,6 @@
 """How the proof of a call is shown to staff: in the list, and above the transcript."""
 
 import math
-from datetime import timedelta
 from typing import Any
 
 from django.db.models import Q
@@ -113,7 +112,7 @@ def platform_facts(session: VoiceSession) -> list[tuple[str, str | SafeString]]:
 def _length(seconds: Any) -> str:
     is_length = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
     if is_length and math.isfinite(seconds) and 0 <= seconds < 10**7:
-        return clock(timedelta(seconds=seconds))
+        return clock(seconds)
     return _words(seconds)
 
 

@@ -7,13 +7,12 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from functools import cached_property
 
-from django.utils.safestring import SafeString, mark_safe
+from django.utils.safestring import SafeString
 
 from sessions_app.digest import SLOW_MS, reply_ms
 from sessions_app.markup import fill
-from sessions_app.models import SessionEvent
 from sessions_app.rows import CONTROLS, seconds
 from sessions_app.transcript import Line, clock
 
@@ -41,12 +40,23 @@ DIRECTIONS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Marks that turn around what follows them; a tooltip has no element that could contain them."""
 
 
+NAMES = {
+    "caller": "Caller",
+    "agent": "Agent",
+    "slow": "Slow reply",
+    "silence": "Silence",
+    "tool": "Tool",
+    "interruption": "Interruption",
+    "incident": "Incident",
+}
+
+
 @dataclass(frozen=True)
 class Mark:
     """Something in the picture. `line` is None for a silence."""
 
     kind: str
-    """caller, agent, slow, silence, tool, interruption or incident"""
+    """One of NAMES."""
     at_ms: int
     took_ms: int = 0
     line: Line | None = None
@@ -62,12 +72,11 @@ class Mark:
 
     @property
     def name(self) -> str:
-        names = {"slow": "Slow reply", "tool": "Failed tool" if self.is_trouble else "Tool"}
-        return names.get(self.kind, self.kind.capitalize())
+        return "Failed tool" if self.kind == "tool" and self.is_trouble else NAMES[self.kind]
 
     @property
     def clock(self) -> str:
-        return clock(timedelta(milliseconds=self.at_ms))
+        return clock(self.at_ms / 1000)
 
     @property
     def length(self) -> str:
@@ -88,7 +97,7 @@ class Timeline:
     marks: Sequence[Mark]
     length_ms: int
 
-    @property
+    @cached_property
     def width(self) -> int:
         wanted = int(self.length_ms / 1000 * PX_FOR_SECOND)
         return min(max(wanted, WIDTHS.start), WIDTHS.stop - 1)
@@ -114,7 +123,7 @@ class Timeline:
         while self.px(step * 1000) < TICK_PX:
             step *= 10
         last = self.length_ms // 1000
-        return [(f"{self.x(s * 1000):.1f}", clock(timedelta(seconds=s))) for s in range(0, last + 1, step)]
+        return [(f"{self.x(s * 1000):.1f}", clock(s)) for s in range(0, last + 1, step)]
 
     @property
     def shapes(self) -> SafeString:
@@ -152,7 +161,7 @@ class Timeline:
         if mark.kind == "silence" and width >= WORDS_PX:
             words = mark.length.removeprefix("about ")
             shape += f'<text class="tl-words" x="{x + width / 2:.1f}" y="{AGENT - 1}">{words}</text>'
-        return mark_safe(shape)  # noqa: S308  of numbers, and names of our own
+        return SafeString(shape)  # of numbers, and names of our own
 
     def _moment(self, mark: Mark) -> SafeString:
         x = f"{self.x(mark.at_ms):.1f}"
@@ -177,9 +186,10 @@ class Timeline:
         return fill(row, clock, mark.name, mark.length, mark.words)
 
 
-def timeline(lines: Sequence[Line], events: Iterable[SessionEvent], now_ms: int = 0) -> Timeline:
-    """`lines`, `events`: all of the call, in order; `now_ms`: where a call stands that is not over."""
-    stops = [event.at_ms for event in events if event.type == "speech_stopped"]
+def timeline(lines: Sequence[Line], stops: Iterable[int], now_ms: int = 0) -> Timeline:
+    """`lines`: all of the call, in order; `stops`: when the caller fell silent (speech_stopped), in ms, in
+    order; `now_ms`: where a call stands that is not over."""
+    stops = list(stops)
     turns = list(_turns([line for line in lines if line.event.role and not line.is_hidden], stops))
     others = [mark for line in lines if not line.is_hidden and (mark := _other(line))]
     last = max((line.event.at_ms for line in lines), default=0)

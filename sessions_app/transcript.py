@@ -3,8 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import timedelta
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -14,7 +13,10 @@ from sessions_app.looks import NOT_IN_RECORD, Look, is_unfinished, looks, turn_o
 from sessions_app.models import SessionEvent, VoiceSession
 from sessions_app.situations import SITUATIONS
 
-SILENT = ("speech_started", "speech_stopped", "reply_audible")
+UNSEEN = ("speech_started", "speech_stopped")
+"""When the voice-activity detector heard the caller: two of five lines of a log, and no other's matter."""
+
+SILENT = (*UNSEEN, "reply_audible")
 """In the log for those who measure; a reader of the conversation has no use for them."""
 
 CONTEXT = (*TOLD, "interruption", "reply_audible", NOT_IN_RECORD)
@@ -48,9 +50,9 @@ ONE_LINE = 90
 """Longer tool outputs are folded."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Line:
-    """One event as staff read it."""
+    """One event as staff read it; complete once `line_of` returns it."""
 
     event: SessionEvent
     kind: str
@@ -83,7 +85,7 @@ class Line:
 
     @property
     def clock(self) -> str:
-        return clock(timedelta(milliseconds=self.event.at_ms))
+        return clock(self.event.at_ms / 1000)
 
     @property
     def anchor(self) -> str:
@@ -122,11 +124,11 @@ class Line:
         return {"server": "the site", "platform": "recovered"}.get(self.event.source, "")
 
 
-def clock(length: timedelta) -> str:
+def clock(seconds: float) -> str:
     """`0:07`, `12:30`, `1:02:03`"""
-    minutes, seconds = divmod(int(length.total_seconds()), 60)
+    minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def plain(value: Any) -> str:
@@ -151,21 +153,20 @@ def lines(events: Iterable[SessionEvent], context: Sequence[SessionEvent]) -> li
 
 def line_of(event: SessionEvent, look: Look | None, calls: Mapping[str, SessionEvent]) -> Line:
     line = _line(event, calls)
-    is_cut = is_unfinished(event)
+    line.is_cut = is_unfinished(event)
     if look is None:
-        return replace(line, is_cut=True) if is_cut else line
-    return replace(
-        line,
-        is_cut=is_cut or look.cut is not None,
-        cut=look.cut,
-        is_hidden=look.is_hidden,
-        is_inside=look.is_inside,
-        is_alone=look.is_alone,
-        other=replace(_line(look.other, calls), is_side=True) if look.other else None,
-        is_other_harmless=bool(look.other and look.other.data.get("is_cut")),
-        answer=line_of(look.answer, look.look_of_answer, calls) if look.answer else None,
-        reply=look.reply,
-    )
+        return line
+    if look.cut:
+        line.is_cut, line.cut = True, look.cut
+    line.is_hidden, line.is_inside, line.is_alone = look.is_hidden, look.is_inside, look.is_alone
+    if look.other:
+        line.other = _line(look.other, calls)
+        line.other.is_side = True
+        line.is_other_harmless = bool(look.other.data.get("is_cut"))
+    if look.answer:
+        line.answer = line_of(look.answer, look.look_of_answer, calls)
+    line.reply = look.reply
+    return line
 
 
 def _line(event: SessionEvent, calls: Mapping[str, SessionEvent]) -> Line:

@@ -394,7 +394,7 @@ class TranscriptTests(AdminTestCase):
         page = self.client.get(change_url(session))
         self.assertContains(page, "<dt>Consent</dt> <dd>version 0123456789ab</dd>", html=False)
 
-    def test_speech_marks_have_no_line_but_move_the_cursor(self) -> None:
+    def test_speech_marks_have_no_line_and_are_not_asked_for_again(self) -> None:
         session = open_session()
         tell(
             session,
@@ -404,8 +404,8 @@ class TranscriptTests(AdminTestCase):
         )
         page = self.client.get(change_url(session))
         assert Rows(page.content.decode()).ids() == ["browser-2"]
-        self.assertContains(page, 'data-cursor="browser:3,server:0,platform:0"')
-        rows, cursor = self.increment(session, "browser:2")
+        self.assertContains(page, 'data-cursor="browser:2,server:0,platform:0"')
+        rows, cursor = self.increment(session, "browser:2,server:0,platform:0")
         assert (rows.rows, cursor) == ([], "browser:3,server:0,platform:0")
 
 

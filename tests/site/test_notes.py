@@ -5,10 +5,12 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client, TransactionTestCase
+from django.test.utils import CaptureQueriesContext
 
 from sessions_app import log
-from sessions_app.models import Label, Note, VoiceSession
+from sessions_app.models import Label, Labelling, Note, VoiceSession
 
 from .test_admin import (
     AdminTestCase,
@@ -245,6 +247,51 @@ class OthersTests(NotesTestCase):
         assert (len(set(heads)), len(set(notes))) == (6, 3)
         self.post("note", delete=Note.objects.get(text="a").pk)
         assert self.marks() not in seen
+
+    def test_the_number_of_queries_is_the_same_for_a_short_call_and_for_a_long_one(self) -> None:
+        page = change_url(self.session)
+
+        def queries() -> list[int]:
+            counts = []
+            for url in (
+                page,
+                events_url(self.session),
+                events_url(self.session, "browser:1"),
+                f"{page}timeline/",
+            ):
+                with CaptureQueriesContext(connection) as captured:
+                    assert self.client.get(url).status_code == 200
+                counts.append(len(captured))
+            return counts
+
+        def review(name: str) -> None:
+            writer = User.objects.create_user(name, is_staff=True)
+            for at in ("browser-1", "browser-3", ""):
+                source, _, seq = at.partition("-")
+                Note.objects.create(
+                    session=self.session, source=source, seq=seq or None, text="Aha.", by=writer
+                )
+            label = Label.objects.create(name=name)
+            Labelling.objects.create(session=self.session, label=label, by=writer)
+
+        review("one")
+        few = queries()
+        for n in range(3, 60):
+            call = {"toolCallId": f"call-{n}", "toolName": "get_time", "arguments": {}}
+            tell(
+                self.session,
+                caller_says(1000 * n, "And then?"),
+                (1000 * n + 300, "speech_stopped", {}),
+                (1000 * n + 400, "reply_audible", {"turn_id": f"agent-{1000 * n + 400}", "after_ms": 90}),
+                agent_says(1000 * n + 400, "Nothing."),
+                (1000 * n + 500, "tool_call", call),
+                (1000 * n + 550, "tool_call_output", {"toolCallId": f"call-{n}", "output": "{}"}),
+                cuts_in(1000 * n + 600),
+            )
+        for name in ("two", "three"):
+            review(name)
+        assert len(self.transcript(self.session).rows) == 3 + 57 * 5
+        assert queries() == few
 
 
 class DoorbellTests(TransactionTestCase):
