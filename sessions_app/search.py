@@ -2,7 +2,7 @@
 
 Words are made here, by `fold`; the databases keep them and find the newest lines that hold all
 that is asked for. Which of these come first is worked out here again, from the lines themselves. The table
-belongs to no model: its row is a line's id and its words.
+belongs to no model: its row is a line's id and its words, on PostgreSQL its call's id, too.
 """
 
 import re
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connection, transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import QuerySet
 from django.db.models.expressions import RawSQL
 
 from sessions_app.models import Progress, SessionEvent, VoiceSession
@@ -25,8 +26,11 @@ MATCHES = 1000
 FILTERED = 10_000
 """As many are looked at when only some calls are asked for."""
 
-CHUNK, READ = 2500, 250
-"""Of these looked at, and of those ranked read, at a time."""
+FIRST = 2500
+"""Of these looked at before the rest: they are enough where most calls are asked for."""
+
+READ = 250
+"""Of those ranked, at a time."""
 
 RECENT = 200_000
 """Lines of any kind, the latest."""
@@ -190,18 +194,15 @@ def search(query: str, sessions: QuerySet[VoiceSession] | None = None, limit: in
 def _matches(terms: Sequence[Term], sessions: QuerySet[VoiceSession] | None) -> tuple[list[int], bool]:
     """Ids of the newest lines that match, and whether there may be older ones."""
     if sessions is None:
-        ids = _newest(terms, MATCHES + 1)
+        ids = [pk for pk, _ in _newest(terms, MATCHES + 1)]
         return ids[:MATCHES], len(ids) > MATCHES
-    looked_at = _newest(terms, FILTERED + 1)
-    kept: list[int] = []
-    for start in range(0, len(looked_at), CHUNK):
-        # One look for each line, not a list of all the calls that are asked for: these may be most of them.
-        is_wanted = Exists(sessions.filter(pk=OuterRef("session_id")))
-        some = SessionEvent.objects.filter(is_wanted, pk__in=_listed(looked_at[start : start + CHUNK]))
-        kept += sorted(some.values_list("pk", flat=True), reverse=True)
-        if len(kept) > MATCHES:
-            return kept[:MATCHES], True
-    return kept, len(looked_at) > FILTERED
+    ids = []
+    for limit in (FIRST, FILTERED + 1):
+        looked_at = _newest(terms, limit, sessions)
+        ids = [pk for pk, is_wanted in looked_at if is_wanted]
+        if len(ids) > MATCHES or len(looked_at) < limit:
+            break
+    return ids[:MATCHES], len(ids) > MATCHES or len(looked_at) > FILTERED
 
 
 def _listed(ids: Sequence[int]) -> RawSQL:
@@ -211,39 +212,63 @@ def _listed(ids: Sequence[int]) -> RawSQL:
     return RawSQL("SELECT value FROM json_each(%s)", [str(list(ids))])
 
 
-def _newest(terms: Sequence[Term], limit: int) -> list[int]:
-    """Ids of the newest lines that match."""
+def _newest(
+    terms: Sequence[Term], limit: int, sessions: QuerySet[VoiceSession] | None = None
+) -> list[tuple[int, bool]]:
+    """Ids of the newest lines that match, and whether each is of one of `sessions`."""
     if connection.vendor == "postgresql":
-        return _newest_of_postgresql(terms, limit)
+        return _newest_of_postgresql(terms, limit, sessions)
     asked = " ".join(f'"{" ".join(term.words)}"{"*" if term.is_open else ""}' for term in terms)
-    statement = "SELECT rowid FROM sessions_app_words WHERE words MATCH %s ORDER BY rowid DESC LIMIT %s"
-    return _ids(statement, asked, limit)
+    newest = (
+        "SELECT rowid AS event_id FROM sessions_app_words WHERE words MATCH %s ORDER BY rowid DESC LIMIT %s"
+    )
+    if sessions is not None:
+        lines = "LEFT JOIN sessions_app_sessionevent AS event ON event.id = event_id"
+        newest = f"SELECT event_id, event.session_id FROM ({newest}) {lines}"  # noqa: S608
+    return _looked(newest, (asked, limit), sessions)
 
 
-def _newest_of_postgresql(terms: Sequence[Term], limit: int) -> list[int]:
+def _newest_of_postgresql(
+    terms: Sequence[Term], limit: int, sessions: QuerySet[VoiceSession] | None
+) -> list[tuple[int, bool]]:
     asked = " & ".join(
         "({}{})".format(" <-> ".join(f"'{word}'" for word in term.words), ":*" if term.is_open else "")
         for term in terms
     )
-    match = "SELECT event_id FROM sessions_app_words WHERE words @@ %s::tsquery"
+    match = "SELECT event_id, session_id FROM sessions_app_words WHERE words @@ %s::tsquery"
     newest = "ORDER BY event_id DESC LIMIT %s"
     if any(len(term.words) > 1 for term in terms):
         # It takes a phrase for as frequent as its words are, and would read all lines, the newest first, to
         # find enough of a rare one. So the latest lines tell whether it is: then the index is the better way.
         is_late = "event_id > (SELECT max(event_id) FROM sessions_app_words) - %s"
-        ids = _ids(f"{match} AND {is_late} {newest}", asked, RECENT, limit)
-        if len(ids) == limit:
-            return ids
-        if len(ids) < limit // 4:
-            found = f"WITH found AS MATERIALIZED ({match}) SELECT event_id FROM found"  # noqa: S608
-            return _ids(f"{found} {newest}", asked, limit)
-    return _ids(f"{match} {newest}", asked, limit)
+        late = _looked(f"{match} AND {is_late} {newest}", (asked, RECENT, limit), sessions)
+        if len(late) == limit:
+            return late
+        if len(late) < limit // 4:
+            found = f"WITH found AS MATERIALIZED ({match}) SELECT event_id, session_id FROM found"  # noqa: S608
+            return _looked(f"{found} {newest}", (asked, limit), sessions)
+    return _looked(f"{match} {newest}", (asked, limit), sessions)
 
 
-def _ids(statement: str, *parameters: Any) -> list[int]:
+def _looked(
+    lines: str, parameters: tuple[Any, ...], sessions: QuerySet[VoiceSession] | None
+) -> list[tuple[int, bool]]:
+    """What the statement `lines` finds, the newest first, and whether it is of one of `sessions`."""
+    wanted, more = "TRUE", ()
+    if sessions is not None:
+        # One look for each line, not a list of all the calls that are asked for: these may be most of them.
+        one = sessions.filter(pk=RawSQL("looked.session_id", ())).order_by().values("pk")
+        try:
+            statement, more = one.query.sql_with_params()
+        except EmptyResultSet:  # such as those with a label that nobody knows
+            return []
+        wanted = f"EXISTS ({statement})"
     with connection.cursor() as cursor:
-        cursor.execute(statement, parameters)
-        return [row[0] for row in cursor.fetchall()]
+        cursor.execute(
+            f"SELECT event_id, {wanted} FROM ({lines}) AS looked ORDER BY event_id DESC",  # noqa: S608
+            (*more, *parameters),
+        )
+        return [(pk, bool(is_wanted)) for pk, is_wanted in cursor.fetchall()]
 
 
 def _score(terms: Sequence[Term], words: Sequence[str]) -> tuple[float, int, int] | None:
@@ -316,8 +341,10 @@ def index(lines: Mapping[int, str], *, hidden: Collection[int] = ()) -> None:
         new = {pk: fold(text)[:WORDS] for pk, text in lines.items() if pk not in there}
         if connection.vendor == "postgresql":
             cursor.execute(
-                "INSERT INTO sessions_app_words (event_id, words) SELECT id, words::tsvector"
-                " FROM unnest(%s::bigint[], %s::text[]) AS new (id, words) ON CONFLICT DO NOTHING",
+                "INSERT INTO sessions_app_words (event_id, session_id, words)"
+                " SELECT event.id, event.session_id, new.words::tsvector"
+                " FROM unnest(%s::bigint[], %s::text[]) AS new (id, words)"
+                " JOIN sessions_app_sessionevent AS event ON event.id = new.id ON CONFLICT DO NOTHING",
                 [list(new), [_vector(words) for words in new.values()]],
             )
         else:

@@ -1,5 +1,6 @@
 """Search in what was said: what is found, in which order, how it is shown, and that nothing deleted stays."""
 
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from unittest import mock
@@ -14,6 +15,8 @@ from sessions_app.models import Label, Progress, SessionEvent, VoiceSession
 from sessions_app.search import Found, fold, spans
 
 from .test_admin import caller_says, open_session, tell
+
+migrations = import_module("sessions_app.migrations.0009_words")
 
 
 def call(*texts: str) -> VoiceSession:
@@ -177,9 +180,9 @@ class FindingTests(TestCase):
             assert found.is_partial
             assert said(found) == ["cold 2", "cold 1", "cold 0"]
         only_old = VoiceSession.objects.filter(pk=old.pk)
-        with mock.patch.multiple(search, MATCHES=1, FILTERED=1):
+        with mock.patch.multiple(search, MATCHES=1, FIRST=1, FILTERED=1):
             assert search.search("cold", only_old) == Found([], is_partial=True)
-        with mock.patch.multiple(search, MATCHES=1, FILTERED=4):
+        with mock.patch.multiple(search, MATCHES=1, FIRST=1, FILTERED=4):
             assert said(search.search("cold", only_old)) == ["cold soup"]
         with mock.patch.multiple(search, CHARACTERS=10, READ=1):
             found = search.search("cold")
@@ -207,6 +210,18 @@ class FindingTests(TestCase):
         assert find("evening") == []
         call_command("reindex", stdout=StringIO())
         assert find("evening") == ["Good evening"]
+
+    @pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite's index did not change")
+    def test_words_of_before_the_upgrade_are_found_after_it(self) -> None:
+        soup, tea = call("cold soup"), call("cold tea")
+        with connection.cursor() as cursor:
+            migrations.backwards(None, connection.schema_editor())
+            cursor.execute("INSERT INTO sessions_app_words VALUES (999999999, 'cold')")  # of a deleted line
+        migrations.forwards(None, connection.schema_editor())
+        assert find("cold") == ["cold tea", "cold soup"]
+        assert said(search.search("cold", VoiceSession.objects.filter(pk=soup.pk))) == ["cold soup"]
+        search.forget([tea.pk])
+        assert find("cold") == ["cold soup"]
 
 
 class OrderTests(TestCase):
