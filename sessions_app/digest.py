@@ -48,6 +48,9 @@ WINDOW = 5000
 BATCH = 1000
 """Lines of the calls that are written in one transaction, for which the log's writer has to wait."""
 
+BACKLOG = 10_000
+"""Lines. Fewer wait for a moment on a busy site; more do after an upgrade, or if many calls came at once."""
+
 LINES_PER_S = 10_000
 """Can be digested by a slow machine. A page does not begin with calls that its budget has no room for."""
 
@@ -219,6 +222,16 @@ def _catch_up(deadline: float, limit: int) -> int:
             looked_at = min(place, settled)
             Progress.objects.filter(pk=1, event__lt=looked_at).update(event=looked_at)
     return count
+
+
+def lines_left() -> int:
+    """About how many lines are not digested: calls without figures, which no search finds. 0: no BACKLOG."""
+    progress = Progress.objects.filter(pk=1).first() or Progress()
+    last = progress.settled
+    if connection.vendor == "sqlite":
+        last = SessionEvent.objects.aggregate(newest=Max("pk"))["newest"] or 0
+    left = last - progress.event
+    return round(left, -3) if left > BACKLOG else 0
 
 
 def _digest_some(ids: Sequence[UUID]) -> None:

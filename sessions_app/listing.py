@@ -285,6 +285,7 @@ def page(request: HttpRequest) -> HttpResponse:
     quoted = [(name, f'"{value}"' if name == "q" else value) for name, value in filters.pairs()]
     context = {
         **admin.site.each_context(request),
+        "lines_left": digest.lines_left(),
         "title": "Calls",
         "filters": filters,
         "chips": filters.chips(known),

@@ -298,6 +298,7 @@ def page(request: HttpRequest) -> HttpResponse:
     whole, by_day = added_up(span)
     context = {
         **admin.site.each_context(request),
+        "lines_left": digest.lines_left(),
         "title": "Overview",
         "opts": VoiceSession._meta,
         "span": span,

@@ -9,15 +9,16 @@ from unittest import mock
 from uuid import UUID
 
 import pytest
+from django.contrib.auth.models import User
 from django.db import DatabaseError, DataError, connection, transaction
 from django.test import TestCase, TransactionTestCase
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from sessions_app import digest, log, search
+from sessions_app import digest, listing, log, overview, search
 from sessions_app.models import Day, SessionEvent, VoiceSession
 
-from .test_admin import agent_says, caller_says, cuts_in, open_session, tell
+from .test_admin import SESSIONS, agent_says, caller_says, cuts_in, open_session, shown, tell
 
 BEGUN = (0, "session_started", {"id": "call-1"})
 HUNG_UP = (60_000, "hang_up", {"by": "button"})
@@ -259,6 +260,31 @@ class CatchUpTests(TestCase):
         with mock.patch.object(digest, "WINDOW", 7):
             assert catch_up() == 5
         assert set(VoiceSession.objects.values_list("turns", flat=True)) == {10}
+
+    @mock.patch.object(digest, "OVERLAP", timedelta(0))
+    def test_who_looks_before_a_long_log_is_worked_off_is_told(self) -> None:
+        self.client.force_login(User.objects.create_superuser("staff"))
+        urls = (SESSIONS, f"{SESSIONS}?q=word", f"{SESSIONS}overview/")
+
+        def pages() -> list[str]:
+            return [shown(self.client.get(url).content.decode()) for url in urls]
+
+        session = open_session()
+        tell(session, agent_says(0, "word"))
+        for _ in range(2):  # PostgreSQL passes over what was there at the look before
+            catch_up()
+        tell(session, *(agent_says(at_ms, "word") for at_ms in range(3000)))
+        told = "about 3,000 lines are left"
+        with (
+            mock.patch.object(digest, "BACKLOG", 1000),
+            mock.patch.object(listing, "CATCH_UP_CALLS", 0),
+            mock.patch.object(overview, "CATCH_UP_CALLS", 0),
+        ):
+            pages()
+            assert [told in page for page in pages()] == [True] * 3
+            for _ in range(2):
+                catch_up()
+            assert [told in page for page in pages()] == [False] * 3
 
     def test_a_database_that_refuses_is_logged_and_breaks_nothing(self) -> None:
         session = open_session()
