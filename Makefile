@@ -62,7 +62,7 @@ chaos: .venv/.installed
 	python -m pytest -q tests/chaos
 
 sandbox-tests: .venv/.installed
-	python -m pytest -q tests/sandbox $(QUICK:%=--ignore=%)
+	python -m pytest -q $(PAIRED) tests/sandbox $(QUICK:%=--ignore=%)
 
 e2e: .venv/.installed static/dist/.built
 	python -m tests.e2e.browser --install

@@ -155,7 +155,7 @@ def test_the_caller_cuts_in(phone: Line) -> None:
         async with phone.call() as (caller, call_id):
             # In the middle of the greeting, and there is no reply to what is said until all of it is said.
             await caller.message("response_text", lambda data: data["text"].count(" ") > 6)
-            assert caller.agent_speaks()
+            await caller.until(caller.agent_speaks, "the agent's voice")  # there are pauses between words
             saying = asyncio.create_task(caller.say("long_question"))
             await caller.until(lambda: not caller.agent_speaks(), "the agent's silence")
             assert not saying.done()
