@@ -62,6 +62,8 @@ chaos: .venv/.installed
 	python -m pytest -q tests/chaos
 
 sandbox-tests: .venv/.installed
+	@# Before the tests, which have no patience for a build of minutes.
+	@python -m sandbox.livekit
 	python -m pytest -q $(PAIRED) tests/sandbox $(QUICK:%=--ignore=%)
 
 e2e: .venv/.installed static/dist/.built

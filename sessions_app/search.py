@@ -15,8 +15,9 @@ from uuid import UUID
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connection, transaction
-from django.db.models import QuerySet
+from django.db.models import Case, QuerySet, TextField, When
 from django.db.models.expressions import RawSQL
+from django.db.models.fields.json import KT
 
 from sessions_app.models import Progress, SessionEvent, VoiceSession
 
@@ -58,6 +59,14 @@ STROKES = {"ł": "l", "ø": "o", "đ": "d", "ħ": "h", "ŧ": "t", "æ": "ae", "�
 
 PIECE = re.compile(r'["“”„«»]([^"“”„«»]*)["“”„«»]?|([^\s"“”„«»]+)')
 """A phrase in quotes, of any keyboard, or a word."""
+
+
+SAID = Case(
+    When(type="response_text", then=KT("data__text")),
+    default=KT("data__transcript"),
+    output_field=TextField(),
+)
+"""SessionEvent.text of a line that has words, from the database alone."""
 
 
 class _Folding(dict[int, str]):
@@ -177,12 +186,13 @@ def search(query: str, sessions: QuerySet[VoiceSession] | None = None, limit: in
             is_partial = True
             break
         lines = SessionEvent.objects.filter(pk__in=_listed(ids[start : start + READ]))
-        for event in lines.only("type", "data"):
-            room -= len(event.text)
-            if score := _score(terms, fold(event.text)[:WORDS]):
-                ranked.append((-score[0], -event.pk, *score[1:]))
+        for pk, text in lines.values_list("pk", SAID):
+            room -= len(text)
+            if score := _score(terms, fold(text)[:WORDS]):
+                ranked.append((-score[0], -pk, *score[1:]))
     best = sorted(ranked)[:limit]
-    events = SessionEvent.objects.select_related("session").in_bulk([-pk for _, pk, _, _ in best])
+    found = SessionEvent.objects.select_related("session").defer("session__details", "session__platform_call")
+    events = found.in_bulk([-pk for _, pk, _, _ in best])
     hits = [
         Hit(line, line.session, _parts(line.text, terms, first, last))
         for _, pk, first, last in best
