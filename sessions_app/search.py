@@ -15,11 +15,11 @@ from uuid import UUID
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connection, transaction
-from django.db.models import Case, QuerySet, TextField, When
+from django.db.models import Case, QuerySet, TextField, Value, When
 from django.db.models.expressions import RawSQL
 from django.db.models.fields.json import KT
 
-from sessions_app.models import Progress, SessionEvent, VoiceSession
+from sessions_app.models import TEXT_KEYS, Progress, SessionEvent, VoiceSession
 
 MATCHES = 1000
 """As many of the newest lines that match are ranked."""
@@ -62,11 +62,11 @@ PIECE = re.compile(r'["“”„«»]([^"“”„«»]*)["“”„«»]?|([^\s
 
 
 SAID = Case(
-    When(type="response_text", then=KT("data__text")),
-    default=KT("data__transcript"),
+    *(When(type=kind, then=KT(f"data__{key}")) for kind, key in TEXT_KEYS.items()),
+    default=Value(""),
     output_field=TextField(),
 )
-"""SessionEvent.text of a line that has words, from the database alone."""
+"""SessionEvent.text, from the database alone."""
 
 
 class _Folding(dict[int, str]):
@@ -206,7 +206,6 @@ def _matches(terms: Sequence[Term], sessions: QuerySet[VoiceSession] | None) -> 
     if sessions is None:
         ids = [pk for pk, _ in _newest(terms, MATCHES + 1)]
         return ids[:MATCHES], len(ids) > MATCHES
-    ids = []
     for limit in (FIRST, FILTERED + 1):
         looked_at = _newest(terms, limit, sessions)
         ids = [pk for pk, is_wanted in looked_at if is_wanted]

@@ -58,8 +58,7 @@ def context(request: HttpRequest, session: VoiceSession) -> dict[str, Any]:
     """What the page's template shows of `session`, beside what the admin gives it. Logs the opening."""
     log_access(request.user, Access.Action.OPEN, session.pk)
     reader = reader_of(request, session)
-    events = shown_events(session)
-    shown = lines(events, [event for event in events if event.type in CONTEXT])
+    events, shown = whole_log(session)
     head = head_of(request, session, reader, shown)
     if reader.may_annotate and (at := request.GET.get("note")) is not None:
         form = {"note_url": url_of(session, "note"), "line": at, "max_length": Note.MAX_LENGTH}
@@ -85,11 +84,12 @@ def context(request: HttpRequest, session: VoiceSession) -> dict[str, Any]:
     }
 
 
-def shown_events(session: VoiceSession) -> list[SessionEvent]:
-    """All that lines are made of, and no more of a row than that: it takes half the time."""
+def whole_log(session: VoiceSession) -> tuple[list[SessionEvent], list[Line]]:
+    """The events that lines are made of, no more of a row than that, as it takes half the time; the lines."""
     # session.events would put the session into each row, and read its deferred id for it.
     seen = SessionEvent.objects.filter(session=session).exclude(type__in=UNSEEN)
-    return list(seen.in_order().defer("session", "sent_at"))
+    events = list(seen.in_order().defer("session", "sent_at"))
+    return events, lines(events, [event for event in events if event.type in CONTEXT])
 
 
 def head_of(
@@ -234,8 +234,7 @@ def events(request: HttpRequest, session: VoiceSession) -> HttpResponse:
 def head(request: HttpRequest, session: VoiceSession) -> HttpResponse:
     """What stands around the lines, as it is now: the timeline, and all that is told of the call."""
     reader = reader_of(request, session)
-    events = shown_events(session)
-    shown = lines(events, [event for event in events if event.type in CONTEXT])
+    _, shown = whole_log(session)
     return render(request, "sessions_app/_call_head.html", head_of(request, session, reader, shown))
 
 

@@ -119,7 +119,8 @@ class RowTests(ListTestCase):
             add()
         with CaptureQueriesContext(connection) as many:
             assert len(self.listed()) == 51, "the live one, and a page of others"
-        assert len(few) == len(many)
+        # PostgreSQL has noted how far the log is settled; SQLite looks.
+        assert len(few) == len(many) == (15 if connection.vendor == "sqlite" else 14)
 
     def test_there_is_something_to_read_without_calls(self) -> None:
         assert "There are no calls yet." in shown(self.page())
